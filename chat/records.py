@@ -2,9 +2,9 @@
 
 A record's value is one JSON object with a version `v`; what a reader needs before it decodes stands in Kafka record
 headers (all ASCII, in this order): `src` (offset of the command that caused the record), `term` (offset of the
-writer's fence), `kind`, `cmd` (id that the gateway gave the command, echoed so that the gateway knows its own), `to` (user id, on
-records about a named person). Encoding is deterministic: the same value gives the same bytes in every process, which is
-what lets two writers of one command be compared.
+writer's fence), `kind`, `cmd` (id that the gateway gave the command, echoed so that the gateway knows its own), `to`
+(user id, on records about a named person). Encoding is deterministic: the same value gives the same bytes in every
+process, which is what lets two writers of one command be compared.
 
 msgspec does the JSON: it decodes into these types and checks them in one pass (about twice as fast as a parse to a dict
 followed by checks), so a record that gets past `decode_*` has every field that the rules read.

@@ -12,6 +12,7 @@ import math
 import os
 import re
 import socket
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -248,3 +249,12 @@ def _is_loopback(host: str) -> bool:
             return ipaddress.ip_address(socket.gethostbyname(host)).is_loopback
         except OSError:
             return False
+
+
+def load_or_exit(environ: Mapping[str, str] = os.environ) -> Settings:
+    """`load` for the start of a process: a wrong value is one line on standard error and exit status 2."""
+    try:
+        return load(environ)
+    except SettingsError as error:
+        sys.stderr.write(f"roomlog: {error}\n")
+        raise SystemExit(2) from None

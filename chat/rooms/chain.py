@@ -1,8 +1,8 @@
 """The hash chain of a room: any copy of its history can be verified event by event.
 
 ``chain[n] = H(chain[n-1], facts[n], digest(content[n]))``. Facts are what must never change (room, epoch, numbers,
-kind, time, people); content is what a person wrote. The content enters only as a digest salted with the nonce that is stored
-beside it, so erasing content and nonce leaves the chain valid and the text not guessable.
+kind, time, people); content is what a person wrote. The content enters only as a digest salted with the
+nonce that is stored beside it, so erasing content and nonce leaves the chain valid and the text not guessable.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class Sender(msgspec.Struct):
 
     recent: dict[str, int]
     last: int = 0
-    """Seq of the last event folded in: a refold from an older checkpoint brings nothing back that the window dropped."""
+    """Seq of the last event folded in: a refold from an older checkpoint brings back nothing that was dropped."""
 
 
 class Room(Protocol):

@@ -1,0 +1,1 @@
+"""Operations of people who run Roomlog: `faust -A app migrate | topics | ...`."""
