@@ -1,0 +1,49 @@
+"""Every metric of Roomlog, declared in one place: `roomlog_<part>_<what>_<unit>`, served at `/metrics` by each worker.
+
+Labels are closed sets (codes, roles, kinds), never a room or a user: a metric's cost does not grow with its users.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+# ---------------------------------------------------------------- gateway
+
+gateway_connections = Gauge("roomlog_gateway_connections", "Open client connections")
+gateway_subscriptions = Gauge("roomlog_gateway_subscriptions", "Open room subscriptions")
+gateway_rooms_watched = Gauge("roomlog_gateway_rooms_watched", "Rooms with a cursor in this gateway")
+gateway_frames_received = Counter("roomlog_gateway_frames_received", "STOMP frames received", ["command"])
+gateway_deliveries = Counter("roomlog_gateway_deliveries", "MESSAGE frames handed to connections")
+gateway_sent_bytes = Counter("roomlog_gateway_sent_bytes", "Bytes written to client sockets")
+gateway_outbox_bytes = Gauge("roomlog_gateway_outbox_bytes", "Bytes waiting for slow clients")
+gateway_refusals = Counter("roomlog_gateway_refusals", "Refusals by code", ["code"])
+gateway_closes = Counter("roomlog_gateway_closes", "Connections closed by the gateway, by WebSocket code", ["code"])
+gateway_commands_in_flight = Gauge("roomlog_gateway_commands_in_flight", "Commands that wait for their answer")
+gateway_command_timeouts = Counter(
+    "roomlog_gateway_command_timeouts", "Commands answered `unavailable` by the time limit"
+)
+gateway_append_seconds = Histogram(
+    "roomlog_gateway_append_seconds", "Stage 1: from append to Kafka's ack of the command", buckets=_LATENCY_S
+)
+gateway_answer_seconds = Histogram(
+    "roomlog_gateway_answer_seconds", "Stages 1-4: from append to the tail's reading the answer", buckets=_LATENCY_S
+)
+gateway_deliver_seconds = Histogram(
+    "roomlog_gateway_deliver_seconds",
+    "From the event record's LogAppendTime (a millisecond clock, the broker's) to fan-out",
+    buckets=_LATENCY_S,
+)
+gateway_fills = Counter("roomlog_gateway_fills", "Holes noticed on live rooms and filled from history")
+gateway_backlog_events = Counter(
+    "roomlog_gateway_backlog_events", "Events delivered from history, by source", ["source"]
+)
+gateway_repeats_dropped = Counter("roomlog_gateway_repeats_dropped", "Events at or below a cursor's seq, dropped")
+
+# ---------------------------------------------------------------- every reader of the event log
+
+log_records = Counter("roomlog_log_records", "Records of the event log by what they were to this reader", ["take"])
+log_lag_records = Gauge(
+    "roomlog_log_lag_records", "Records between this reader and the end of its topic", ["partition"]
+)
