@@ -1,0 +1,35 @@
+"""What the stores hand out about rooms and people, whichever store it came from.
+
+Each value carries the seq that it is true at: of two of them about the same thing, the one with the higher seq is the
+newer one. Nothing here knows a driver.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class RoomInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A room as a list shows it, true at `seq`."""
+
+    room: str
+    kind: str
+    owner: str
+    epoch: str
+    first_seq: int
+    seq: int
+    msg_no: int
+    members: int
+    at: int
+    """Log time of the event `seq`, in microseconds since 1970 (UTC)."""
+    name: str | None = None
+
+
+class MemberInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One person's membership of one room. `role` is `none` after leaving; `seq` is the event that made it so."""
+
+    room: str
+    user: str
+    role: str
+    seq: int
+    at: int
