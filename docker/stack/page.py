@@ -1,0 +1,70 @@
+"""The chat page: built by npm from web/ui into web/static, when its sources changed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from stack import needs
+from stack.layout import BUILD, ROOT, Layout, write_whole
+from stack.oneshot import run_logged
+from stack.progress import Progress
+
+SOURCES = ROOT / "web" / "ui"
+BUILT = ROOT / "web" / "static" / "index.html"
+STAMP = BUILD / "page.stamp"
+"""Digest of the sources that were built."""
+
+# Folders of web/ui that are made, not written.
+_MADE = {"node_modules", "dist", "coverage"}
+
+
+def is_current() -> bool:
+    """True when there is nothing to build."""
+    if not (SOURCES / "package.json").exists():
+        return True
+    return BUILT.exists() and STAMP.exists() and STAMP.read_text() == _digest()
+
+
+async def build(layout: Layout, progress: Progress) -> None:
+    """Build the page unless it is current."""
+    if is_current():
+        return
+    digest = _digest()
+    async with progress.step("page", "building (npm)", "built"):
+        # `npm ci` empties node_modules first: only when what it installs has changed.
+        lock = _digest_of([SOURCES / "package.json", SOURCES / "package-lock.json"])
+        installed = SOURCES / "node_modules" / ".roomlog-stamp"
+        if not installed.exists() or installed.read_text() != lock:
+            await run_logged("page", ["npm", "ci", "--no-audit", "--no-fund"], layout, cwd=SOURCES)
+            write_whole(installed, lock)
+        await run_logged("page", ["npm", "run", "build"], layout, cwd=SOURCES)
+    STAMP.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(STAMP, digest)
+
+
+def _digest() -> str:
+    return _digest_of(sorted(_sources()))
+
+
+def _digest_of(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        content = file.read_bytes() if file.exists() else b""
+        digest.update(f"{file.relative_to(ROOT)}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def _sources() -> Iterator[Path]:
+    for parent, folders, files in os.walk(SOURCES):
+        folders[:] = [folder for folder in folders if folder not in _MADE]
+        yield from (Path(parent) / file for file in files)
+
+
+async def build_alone(layout: Layout, progress: Progress) -> None:
+    """`build` outside a start of the stack: brings Node first."""
+    if not is_current():
+        await needs.provide({"node", "npm"}, layout, progress)
+        await build(layout, progress)
