@@ -7,8 +7,10 @@ whoever carries our data folder there is ours.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import select
 import signal
 import time
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from typing import IO
 from stack.layout import Layout
 
 MARK = "ROOMLOG_STACK"
+ENGINE_NAMES = ("kafka", "cassandra", "redis")
 
 
 def mark(data: Path, name: str) -> str:
@@ -55,32 +58,36 @@ def end_orphans(data: Path, within_s: float) -> list[Orphan]:
     Each gets SIGTERM and `within_s` seconds, then SIGKILL.
     """
     found = orphans(data)
-    engines = {"kafka", "cassandra", "redis"}
-    for group in ([o for o in found if o.name not in engines], [o for o in found if o.name in engines]):
-        left = [orphan for orphan in group if _signal(orphan.pid, signal.SIGTERM)]
-        deadline = time.monotonic() + within_s
-        while (left := [orphan for orphan in left if alive(orphan.pid)]) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        for orphan in left:
-            _signal(orphan.pid, signal.SIGKILL)
+    engines = [orphan for orphan in found if orphan.name in ENGINE_NAMES]
+    for group in ([orphan for orphan in found if orphan not in engines], engines):
+        _end([orphan.pid for orphan in group], within_s)
     return found
 
 
-def alive(pid: int) -> bool:
-    """True while the process runs; one that has ended and was not waited for does not."""
+def _end(pids: list[int], within_s: float) -> None:
+    # A descriptor of a process stays with that process when its id goes to another one, and becomes readable when all
+    # of its threads are gone: only then are its ports free.
+    handles = []
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            handles.append(os.pidfd_open(pid))
     try:
-        status = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return False
-    return status.rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+        for number, seconds in ((signal.SIGTERM, within_s), (signal.SIGKILL, within_s)):
+            deadline = time.monotonic() + seconds
+            for handle in handles:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(handle, number)
+            if all(_ended(handle, deadline) for handle in handles):
+                return
+    finally:
+        for handle in handles:
+            os.close(handle)
 
 
-def _signal(pid: int, number: signal.Signals) -> bool:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return False
-    return True
+def _ended(handle: int, deadline: float) -> bool:
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
 
 
 def take_lock(layout: Layout) -> IO[str] | None:
