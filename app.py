@@ -29,7 +29,7 @@ settings = roomlog_settings.load_or_exit()
 logs.configure(settings)
 
 MODULES = {
-    "gateway": ["web.gateway"],
+    "gateway": ["web.gateway", "web.api", "web.pages"],
     "sequencer": ["tables.rows", "agents.sequencer"],
     "archiver": ["agents.archiver"],
     "projector": ["agents.projector"],

@@ -1,7 +1,7 @@
 """Whether this worker may be sent work: a set of named conditions, each with the reason it does not hold.
 
-A role declares its conditions at import (`readiness.expect("tail")`), sets them as they come and go, and `/readyz` answers
-503 with the reasons until all hold.
+A role declares its conditions at import (`readiness.expect("tail")`) and sets them as they come and go; `/readyz`
+answers 503 with the reasons until all hold.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ class Readiness:
     def ready(self) -> bool:
         """True when every declared condition holds."""
         return not any(self._reasons.values())
+
+    def __str__(self) -> str:
+        """What does not hold, in a line."""
+        return "; ".join(f"{name}: {reason}" for name, reason in self.reasons().items()) or "ready"
 
     def reasons(self) -> dict[str, str]:
         """Conditions that do not hold, with the reason of each."""

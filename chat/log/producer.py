@@ -8,7 +8,7 @@ away: whoever appends waits.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
@@ -32,7 +32,7 @@ class Record(NamedTuple):
     headers: list[tuple[str, bytes]]
 
 
-def make_producer(settings: Settings, *, client_id: str = "") -> AIOKafkaProducer:
+def make_producer(settings: Settings, *, client_id: str = "", batch_bytes: int = BATCH_BYTES) -> AIOKafkaProducer:
     """A producer that is not started yet. Call it with the loop running that it will live in."""
     return AIOKafkaProducer(
         bootstrap_servers=settings.kafka_servers,
@@ -40,7 +40,7 @@ def make_producer(settings: Settings, *, client_id: str = "") -> AIOKafkaProduce
         acks="all",
         enable_idempotence=True,
         linger_ms=0,
-        max_batch_size=BATCH_BYTES,
+        max_batch_size=batch_bytes,
         max_request_size=max(1_048_576, 2 * record_bytes_max(settings)),
     )
 
@@ -67,20 +67,24 @@ async def send(producer: AIOKafkaProducer, batch: Any, topic: str, partition: in
     return future
 
 
-async def append(
+async def append_batches(
     producer: AIOKafkaProducer, topic: str, partition: int, records: list[Record]
-) -> list[tuple[int, int]]:
-    """Append `records` in order to one partition and wait until all are acknowledged.
+) -> AsyncIterator[tuple[int, int]]:
+    """Append `records` in order to one partition, one batch in flight.
 
-    Returns:
-        (base offset, number of records) of each batch, in order. A base offset may be `UNKNOWN`.
+    Yields (base offset, number of records) of each batch once it is acknowledged; the next one is sent when asked for.
+    A base offset may be `UNKNOWN`.
     """
-    batches: list[tuple[int, int]] = []
     start = 0
     while start < len(records):
         batch = producer.create_batch()
         taken = fill(batch, records[start:] if start else records)
         metadata = await (await send(producer, batch, topic, partition))
-        batches.append((metadata.offset, taken))
+        yield metadata.offset, taken
         start += taken
-    return batches
+
+
+async def append(producer: AIOKafkaProducer, topic: str, partition: int, records: list[Record]) -> None:
+    """Append `records` in order to one partition and return when all are acknowledged."""
+    async for _ in append_batches(producer, topic, partition, records):
+        pass

@@ -68,7 +68,7 @@ def _post(room: Room, command: PostMessage, at: int) -> Event | Verdict:
     if (repeat := _repeat(room, command.sender, command.client_id, command.room, at)) is not None:
         return repeat
     head = room.head
-    if head is None and not command.create:
+    if head is None and not _may_begin(command):
         return _no_room(command.room, at)
     opens = None if head is not None else Opens(kind="open", owner=command.sender)
     return _event(
@@ -120,7 +120,7 @@ def _join(room: Room, command: JoinRoom, at: int) -> Event | Verdict:
         return repeat
     head = room.head
     if head is None:
-        if not command.create:
+        if not _may_begin(command):
             return _no_room(command.room, at)
         return _event(
             None,
@@ -177,11 +177,16 @@ def _watch(room: Room, command: WatchRoom, at: int) -> Verdict:
             first_seq=1,
             msg_no=0,
             epoch=NO_EPOCH,
-            denied={} if command.create else dict.fromkeys(command.users, Code.ROOM_NOT_FOUND),
+            denied={} if _may_begin(command) else dict.fromkeys(command.users, Code.ROOM_NOT_FOUND),
         )
     else:
         answer = WatchAnswer(head_seq=head.seq, first_seq=head.first_seq, msg_no=head.msg_no, epoch=head.epoch)
     return Verdict(v=VERSION, outcome="watch", room=command.room, watch=answer, at=at)
+
+
+def _may_begin(command: PostMessage | JoinRoom | WatchRoom) -> bool:
+    """A room may come into being by this command. Ids that start with ~ belong to direct rooms."""
+    return command.create and not command.room.startswith("~")
 
 
 def _repeat(room: Room, sender: str, client_id: str | None, room_id: str, at: int) -> Verdict | None:

@@ -9,8 +9,7 @@ ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -55,6 +54,16 @@ class Sender(msgspec.Struct):
     """Seq of the last event folded in: a refold from an older checkpoint brings back nothing that was dropped."""
 
 
+Row_co = TypeVar("Row_co", covariant=True)
+
+
+class Lookup(Protocol[Row_co]):
+    """Rows of one kind in one room, by user id."""
+
+    def get(self, user: str, /) -> Row_co | None:
+        """The user's row, or None."""
+
+
 class Room(Protocol):
     """A room's rows as the rules see them: lookups, nothing else."""
 
@@ -63,11 +72,11 @@ class Room(Protocol):
         """None while the room does not exist."""
 
     @property
-    def members(self) -> Mapping[str, Member]:
+    def members(self) -> Lookup[Member]:
         """By user id."""
 
     @property
-    def senders(self) -> Mapping[str, Sender]:
+    def senders(self) -> Lookup[Sender]:
         """By user id."""
 
 

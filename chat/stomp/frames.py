@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+import msgspec
 
 
 class Version(StrEnum):
@@ -72,9 +73,11 @@ RESERVED_HEADERS: Final = frozenset(
 """Headers of a MESSAGE that the server alone may write: a SEND that brings one is refused (`reserved_header`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One frame, unescaped. Of a header that is repeated only the first value is here (STOMP 1.2)."""
+class Frame(msgspec.Struct, frozen=True, gc=False):
+    """One frame, unescaped. Of a header that is repeated only the first value is here (STOMP 1.2).
+
+    A struct like `Send`, not a dataclass: both are made for every message, and a struct is made five times as fast.
+    """
 
     command: str
     headers: dict[str, str]

@@ -1,0 +1,179 @@
+"""The way of a command into the log and of its answer back: what a gateway knows of `room.commands`.
+
+`append` is synchronous and keeps the order of its calls per partition: commands wait in a list, and one sender a
+partition takes the whole list as one batch while the batch before it is on its way (so batches grow with load and a
+lone command waits for nobody). The answer is whatever the tail reads from the event log with this gateway's command id:
+an ack of the append alone never answers anything (docs/architecture.md, "answered when read").
+
+The table of waiting commands is bounded by `limit` and by time: a command that is not answered within `timeout_s` is
+`unavailable`. It may still happen; a retry with the same client id is harmless.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from chat import logs, metrics
+from chat.errors import Code, Refused
+from chat.log.topics import partition_of
+from chat.records import H_CMD, Event, RoomCommand, Verdict, encode
+
+log = logs.get(__name__)
+
+GATEWAY_ID_BYTES = 8
+_COUNTER_BYTES = 8
+
+BATCH_BYTES_MAX = 1_000_000
+"""Below the topic's `max.message.bytes` (a limit on batches), above a full transaction."""
+
+RECORD_OVERHEAD_BYTES = 160
+"""Room for a record's key, headers and framing when a batch is measured before it is built."""
+
+
+class Waiting(Protocol):
+    """Somebody who waits for the answer to one command. Exactly one of the two is called, once."""
+
+    def answered(self, answer: Event | Verdict) -> None:
+        """The event or verdict that the log holds."""
+
+    def failed(self, code: Code) -> None:
+        """No answer within the time limit, or the command never got into the log."""
+
+
+class _Entry:
+    __slots__ = ("appended_at", "command_id", "key", "value", "waiting")
+
+    def __init__(self, command_id: bytes, key: bytes, value: bytes, waiting: Waiting, appended_at: float) -> None:
+        self.command_id = command_id
+        self.key = key
+        self.value = value
+        self.waiting = waiting
+        self.appended_at = appended_at
+
+
+class CommandLog:
+    """Appends commands and completes them with their answers. One per gateway; all methods run on its loop."""
+
+    def __init__(
+        self,
+        producer: AIOKafkaProducer,
+        topic: str,
+        partitions: int,
+        *,
+        timeout_s: float,
+        limit: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self.gateway_id = secrets.token_bytes(GATEWAY_ID_BYTES)
+        self._producer = producer
+        self._topic = topic
+        self._partitions = partitions
+        self._timeout_s = timeout_s
+        self._limit = limit
+        self._clock = clock
+        self._counter = 0
+        self._waiting: dict[bytes, _Entry] = {}
+        self._queues: dict[int, list[list[_Entry]]] = {}
+        self._senders: dict[int, asyncio.Task[None]] = {}
+
+    def __len__(self) -> int:
+        """Commands that wait for their answer."""
+        return len(self._waiting)
+
+    def append(self, room: str, commands: Sequence[tuple[RoomCommand, Waiting]]) -> None:
+        """Append commands of one room, together and in order (several: one transaction, one batch).
+
+        Raises:
+            Refused: `unavailable` when too many commands wait already; `transaction_too_long` when they fit no batch.
+        """
+        if len(self._waiting) + len(commands) > self._limit:
+            raise Refused(Code.UNAVAILABLE, "the log does not keep up; try again later with the same x-client-id")
+        key = room.encode()
+        now = self._clock()
+        group: list[_Entry] = []
+        size = 0
+        for command, waiting in commands:
+            self._counter += 1
+            command_id = self.gateway_id + self._counter.to_bytes(_COUNTER_BYTES, "big")
+            value = encode(command)
+            size += len(value) + len(key) + RECORD_OVERHEAD_BYTES
+            group.append(_Entry(command_id, key, value, waiting, now))
+        if size > BATCH_BYTES_MAX:
+            raise Refused(Code.TRANSACTION_TOO_LONG, f"these commands take {size} bytes, a batch {BATCH_BYTES_MAX}")
+        for entry in group:
+            self._waiting[entry.command_id] = entry
+        partition = partition_of(room, self._partitions)
+        self._queues.setdefault(partition, []).append(group)
+        if partition not in self._senders:
+            self._senders[partition] = asyncio.create_task(self._send(partition), name=f"commands-{partition}")
+
+    def answer(self, command_id: bytes, answer: Event | Verdict) -> None:
+        """The log's answer to a command of this gateway; one that nobody waits for any more is dropped."""
+        entry = self._waiting.pop(command_id, None)
+        if entry is not None:
+            metrics.gateway_answer_seconds.observe(self._clock() - entry.appended_at)
+            entry.waiting.answered(answer)
+
+    def expire(self) -> None:
+        """Fail what has waited too long. Called by the gateway's wheel."""
+        # All wait equally long, so the oldest is the first of the dictionary.
+        before = self._clock() - self._timeout_s
+        while self._waiting:
+            command_id = next(iter(self._waiting))
+            entry = self._waiting[command_id]
+            if entry.appended_at > before:
+                return
+            del self._waiting[command_id]
+            metrics.gateway_command_timeouts.inc()
+            entry.waiting.failed(Code.UNAVAILABLE)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait until everything that was appended is in the log, or `timeout_s` have passed."""
+        if self._senders:
+            await asyncio.wait(list(self._senders.values()), timeout=timeout_s)
+
+    async def _send(self, partition: int) -> None:
+        queue = self._queues[partition]
+        try:
+            while queue:
+                groups, size = 0, 0
+                entries: list[_Entry] = []
+                for group in queue:
+                    group_size = sum(len(e.value) + len(e.key) + RECORD_OVERHEAD_BYTES for e in group)
+                    if entries and size + group_size > BATCH_BYTES_MAX:
+                        break
+                    groups, size = groups + 1, size + group_size
+                    entries.extend(group)
+                del queue[:groups]
+                await self._send_batch(partition, entries)
+        finally:
+            del self._senders[partition]
+            del self._queues[partition]
+
+    async def _send_batch(self, partition: int, entries: list[_Entry]) -> None:
+        started = self._clock()
+        batch = self._producer.create_batch()
+        for entry in entries:
+            added = batch.append(key=entry.key, value=entry.value, timestamp=None, headers=[(H_CMD, entry.command_id)])
+            if added is None:  # measured before it was built: cannot happen while RECORD_OVERHEAD_BYTES is true
+                self._fail(entry, Code.BODY_TOO_LARGE)
+        batch.close()
+        try:
+            # With idempotence the producer repeats this until the broker has it; it never gives up on its own.
+            await (await self._producer.send_batch(batch, self._topic, partition=partition))
+        except KafkaError as error:
+            log.error("append_failed", partition=partition, commands=len(entries), error=repr(error))
+            for entry in entries:
+                self._fail(entry, Code.UNAVAILABLE)
+        else:
+            metrics.gateway_append_seconds.observe(self._clock() - started)
+
+    def _fail(self, entry: _Entry, code: Code) -> None:
+        if self._waiting.pop(entry.command_id, None) is not None:
+            entry.waiting.failed(code)

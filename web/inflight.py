@@ -1,0 +1,57 @@
+"""How many commands wait for their answer: bounds that slow a sender down instead of refusing it.
+
+A stock client that pipelines a thousand SENDs breaks no rule, so a full bound pauses the reading of that one socket
+(TCP carries the pressure to the client) until answers come. The bound per user and room must stay below the number of
+events that the sequencer remembers per sender, or a resend after a lost connection could meet a forgotten client id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from chat import metrics
+
+
+class InFlight:
+    """Counts of one gateway."""
+
+    def __init__(self, *, per_connection: int, per_user_room: int) -> None:
+        self.per_connection = per_connection
+        self._per_user_room = per_user_room
+        self._counts: dict[tuple[str, str], int] = {}
+        self._waiters: dict[str, list[asyncio.Future[None]]] = {}
+        self.total = 0
+
+    def full(self, user: str, room: str, commands: int) -> bool:
+        """True when `commands` more of this user and room are too many for now."""
+        count = self._counts.get((user, room), 0)
+        return count > 0 and count + commands > self._per_user_room
+
+    def began(self, user: str, room: str) -> None:
+        """A command was appended."""
+        key = (user, room)
+        self._counts[key] = self._counts.get(key, 0) + 1
+        self.total += 1
+
+    def ended(self, user: str, room: str) -> None:
+        """A command was answered, or given up."""
+        key = (user, room)
+        count = self._counts[key] - 1
+        if count:
+            self._counts[key] = count
+        else:
+            del self._counts[key]
+        self.total -= 1
+        for waiter in self._waiters.pop(user, ()):
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def change(self, user: str) -> None:
+        """Wait until a command of this user has ended."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(user, []).append(waiter)
+        await waiter
+
+    def observe(self) -> None:
+        """Bring the metric up to date; called by the gateway's wheel."""
+        metrics.gateway_commands_in_flight.set(self.total)
