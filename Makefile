@@ -1,0 +1,89 @@
+# Roomlog: `make run` starts everything, `make test` checks everything. `make` lists the rest.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+PY := .venv/bin/python
+STACK := $(PY) docker/stack
+PYTEST := $(PY) -m pytest
+
+# Numbers of workers; given on the command line or in the environment they reach the stack.
+export GATEWAYS SEQUENCERS ARCHIVERS PROJECTORS FORCE
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@echo "Ports, folders, addresses of engines: docs/operations.md"
+
+# ---------------------------------------------------------------- environment
+
+.venv/.runtime: requirements.lock docker/bootstrap
+	@docker/bootstrap requirements.lock
+	@touch $@
+
+.venv/.dev: requirements-dev.lock requirements.lock docker/bootstrap
+	@docker/bootstrap requirements-dev.lock
+	@touch $@ .venv/.runtime
+
+.PHONY: lock
+lock: ## resolve setup.cfg's requirements anew into the lock files
+	@python3 -m venv build/lock && build/lock/bin/pip install --quiet uv
+	@build/lock/bin/uv pip compile setup.cfg $(LOCK) -o requirements.lock
+	@build/lock/bin/uv pip compile setup.cfg --extra dev $(LOCK) -c requirements.lock -o requirements-dev.lock
+LOCK := --universal --python-version 3.11 --upgrade --generate-hashes --no-header --no-annotate --quiet
+
+# ---------------------------------------------------------------- the stack
+
+.PHONY: run up down status logs reset scale page
+run: .venv/.runtime ## start all in the foreground; Ctrl-C stops it
+	@exec $(STACK) run
+
+up: .venv/.runtime ## start all in the background; returns when it is ready (GATEWAYS=2 SEQUENCERS=2 ...)
+	@exec $(STACK) up
+
+down: .venv/.runtime ## stop all
+	@exec $(STACK) down
+
+status: .venv/.runtime ## what runs, and is it ready
+	@exec $(STACK) status
+
+logs: .venv/.runtime ## show logs: make logs NAME=gateway FOLLOW=1
+	@exec $(STACK) logs $(if $(FOLLOW),-f) $(NAME)
+
+reset: .venv/.runtime ## stop all and delete the data, after asking (FORCE=1: without)
+	@exec $(STACK) reset
+
+scale: .venv/.runtime ## change the numbers of workers while running: GATEWAYS=3 SEQUENCERS=3
+	@exec $(STACK) scale
+
+page: .venv/.runtime ## build the chat page if its sources changed
+	@exec $(STACK) page
+
+# ---------------------------------------------------------------- checks
+
+.PHONY: check test bench faults faults-long
+check: .venv/.dev ## linter, format, types, import contracts
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports
+
+test: .venv/.dev page ## all tests but the benchmarks and the long fault run, on real engines: make test ARGS="-k stomp"
+	@$(PYTEST) -m "not bench and not faults_long" $(ARGS)
+
+faults: .venv/.dev page ## the fault tests only
+	@$(PYTEST) -m "not faults_long" tests/faults $(ARGS)
+
+faults-long: .venv/.dev page ## the long fault run
+	@$(PYTEST) -m faults_long --timeout 3600 tests/faults $(ARGS)
+
+bench: .venv/.dev ## the benchmarks, each beside a bare loop of the same work
+	@$(PYTEST) -m bench -s -p no:randomly --timeout 1800 tests/bench $(ARGS)
+
+.PHONY: clean
+clean: ## delete what was made, but for the data: environment, downloads, page
+	@rm -rf .venv build web/ui/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find web/static -mindepth 1 ! -name .gitkeep -delete
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
