@@ -138,17 +138,15 @@ class FrameDecoder:
             self._fail(Code.HEADER_TOO_LONG, f"a header of more than {limits.header_bytes_max} bytes", bytes(buffer))
         if len(buffer) >= limits.head_bytes_max:
             head = bytes(buffer[: limits.head_bytes_max])
-            self._check_head_size(head, head.split(b"\n"))
+            self._check_head_size(head)
             self._fail(Code.HEADERS_TOO_LARGE, f"more than {limits.head_bytes_max} bytes of headers", head)
 
-    def _check_head_size(self, head: bytes, lines: Sequence[bytes | str]) -> None:
-        limits = self._limits
+    def _check_head_size(self, head: bytes) -> None:
+        limits, lines = self._limits, head.split(b"\n")
         if len(lines) - 1 > limits.headers_max:
             self._fail(Code.TOO_MANY_HEADERS, f"more than {limits.headers_max} headers", head)
-        if len(head) > limits.header_bytes_max:
-            longest = max(len(line.removesuffix(b"\r")) for line in head.split(b"\n"))
-            if longest > limits.header_bytes_max:
-                self._fail(Code.HEADER_TOO_LONG, f"a header of more than {limits.header_bytes_max} bytes", head)
+        if max(len(line.removesuffix(b"\r")) for line in lines) > limits.header_bytes_max:
+            self._fail(Code.HEADER_TOO_LONG, f"a header of more than {limits.header_bytes_max} bytes", head)
 
     def _parse_head(self, head: bytes) -> tuple[str, dict[str, str]]:
         try:
@@ -162,18 +160,19 @@ class FrameDecoder:
             lines = [line.removesuffix("\r") for line in lines]
             if self.version is Version.V12 and any("\r" in line for line in lines):
                 self._fail(Code.BAD_HEADER, "a carriage return inside a header", head)
-        command = lines[0]
+        command = lines.pop(0)
         if command not in self._commands:
             self._refuse_command(command, head)
-        self._check_head_size(head, lines)
-        del lines[0]
-        headers: dict[str, str] = {}
-        for line in lines:
-            name, colon, value = line.partition(":")
-            if not name or not colon:
-                self._fail(Code.BAD_HEADER, "a header line is name, colon, value", head)
-            if name not in headers:
-                headers[name] = value
+        if len(lines) > self._limits.headers_max or len(head) > self._limits.header_bytes_max:
+            self._check_head_size(head)
+        try:
+            headers = dict([line.split(":", 1) for line in lines])
+        except ValueError:  # a line without a colon
+            self._refuse_line(head)
+        if "" in headers:
+            self._refuse_line(head)
+        if len(headers) != len(lines):  # some are repeated: the first wins
+            headers |= dict([line.split(":", 1) for line in reversed(lines)])
         if self.version is Version.V10:
             headers = self._trimmed(headers, head)
         elif "\\" in text and self.version is not None and command not in UNESCAPED_COMMANDS:
@@ -185,7 +184,7 @@ class FrameDecoder:
         for name, value in headers.items():
             trimmed.setdefault(name.strip(), value.strip())
         if "" in trimmed:
-            self._fail(Code.BAD_HEADER, "a header line is name, colon, value", head)
+            self._refuse_line(head)
         return trimmed
 
     def _unescaped(self, headers: dict[str, str], version: Version, head: bytes) -> dict[str, str]:
@@ -264,6 +263,9 @@ class FrameDecoder:
 
     # ------------------------------------------------------------ refusals
 
+    def _refuse_line(self, head: bytes) -> NoReturn:
+        self._fail(Code.BAD_HEADER, "a header line is name, colon, value", head)
+
     def _refuse_body(self, receipt: str | None) -> NoReturn:
         raise RemoteProtocolError(
             Code.BODY_TOO_LARGE, f"a body of more than {self._limits.body_bytes_max} bytes", receipt_id=receipt
@@ -325,23 +327,17 @@ def escape(text: str, version: Version | None) -> str:
 
 def encode_frame(command: str, headers: Mapping[str, str], body: bytes, version: Version | None) -> bytes:
     """A whole frame. `content-length` is written by us wherever a body may stand, and counts octets."""
-    head = [command, "\n"]
-    escaping = None if command in UNESCAPED_COMMANDS else version
-    _write_headers(head, headers.items(), escaping)
-    if command in BODY_COMMANDS:
-        head.append(f"content-length:{len(body)}\n")
-    head.append("\n")
-    return b"".join(("".join(head).encode("utf-8", "replace"), body, b"\0"))
+    lines = _header_lines(headers.items(), None if command in UNESCAPED_COMMANDS else version)
+    length = f"content-length:{len(body)}\n" if command in BODY_COMMANDS else ""
+    return b"".join((f"{command}\n{lines}{length}\n".encode("utf-8", "replace"), body, b"\0"))
 
 
 def message_prefix(version: Version, subscription_id: str | None, destination: str) -> bytes:
     """What begins every MESSAGE of one subscription: made once when it begins, written before every suffix."""
-    head = ["MESSAGE\n"]
     own = [("destination", destination)]
     if subscription_id is not None:
         own.insert(0, ("subscription", subscription_id))
-    _write_headers(head, own, version)
-    return "".join(head).encode("utf-8", "replace")
+    return f"MESSAGE\n{_header_lines(own, version)}".encode("utf-8", "replace")
 
 
 def ack_line(version: Version, ack_id: str) -> bytes:
@@ -351,17 +347,30 @@ def ack_line(version: Version, ack_id: str) -> bytes:
 
 def message_suffix(version: Version, headers: Sequence[tuple[str, str]] | Mapping[str, str], body: bytes) -> bytes:
     """The rest of a MESSAGE, the same for all its subscribers of one version: made once per event."""
-    head: list[str] = []
-    _write_headers(head, headers.items() if isinstance(headers, Mapping) else headers, version)
-    head.append(f"content-length:{len(body)}\n\n")
-    return b"".join(("".join(head).encode("utf-8", "replace"), body, b"\0"))
+    lines = _header_lines(headers.items() if isinstance(headers, Mapping) else headers, version)
+    return b"".join((f"{lines}content-length:{len(body)}\n\n".encode("utf-8", "replace"), body, b"\0"))
 
 
-def _write_headers(head: list[str], headers: Iterable[tuple[str, str]], version: Version | None) -> None:
-    escapes = version is Version.V12 or version is Version.V11
-    for name, value in headers:
-        if name == "content-length":  # ours is the true one
-            continue
-        if not escapes and ":" in name:  # without escapes it would end the name elsewhere
-            continue
-        head.append(f"{escape(name, version)}:{escape(value, version)}\n")
+def _header_lines(headers: Iterable[tuple[str, str]], version: Version | None) -> str:
+    """All header lines, without a `content-length` (ours is the true one).
+
+    Most headers need no escape, and the few that do mostly for a colon in the value (`x-time`). So the lines are put
+    together first and looked at as one text; each by itself only if that shows something.
+    """
+    pairs = [pair for pair in headers if pair[0] != "content-length"]
+    lines = [f"{name}:{value}\n" for name, value in pairs]
+    text = "".join(lines)
+    count = len(lines)
+    if text.count("\n") == count and not ("\\" in text or "\r" in text or "\0" in text):
+        if text.count(":") == count:
+            return text
+        if version is Version.V12 or version is Version.V11:
+            return "".join(
+                [
+                    line if line.count(":") == 1 else f"{escape(name, version)}:{escape(value, version)}\n"
+                    for line, (name, value) in zip(lines, pairs, strict=True)
+                ]
+            )
+    if version is None or version is Version.V10:
+        pairs = [pair for pair in pairs if ":" not in pair[0]]  # without escapes such a name would end early
+    return "".join([f"{escape(name, version)}:{escape(value, version)}\n" for name, value in pairs])

@@ -268,7 +268,7 @@ class ServerConnection:
             headers.get("receipt"),
             transaction,
         )
-        size = _passed_bytes(passed, self._limits.passed_headers_bytes_max)
+        size = _passed_bytes(passed, self._limits.passed_headers_bytes_max) if passed else 0
         if transaction is None:
             return send
         self._transactions.add(transaction, send, size + len(frame.body))

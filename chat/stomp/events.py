@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from chat.errors import RemoteProtocolError
 from chat.stomp.acks import AckTarget, AckWindow
 from chat.stomp.frames import RESERVED_HEADERS, AckMode, Version
@@ -30,8 +32,7 @@ class Connect:
     """All others that it sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(msgspec.Struct, frozen=True, gc=False):
     """SEND. One with a `transaction` comes inside `Commit` only."""
 
     destination: str
