@@ -14,6 +14,7 @@ open, decided so:
 * An id that was never issued: `unknown_ack`.
 * MESSAGEs of `auto` subscriptions need no ACK and are not remembered. An ACK that names one by a well-formed
   message-id is ignored (1.1: of that subscription; 1.0, 1.2: while the connection has, or lately had, an `auto` one).
+* `client-individual` is taken in 1.0 too, whose specification knows only `auto` and `client` (RabbitMQ does so).
 * NACK in `client` mode sends the named MESSAGE and what follows again, three times at most; the next NACK of it counts
   as an ACK. NACK in `client-individual` skips that one MESSAGE.
 """
@@ -23,6 +24,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 from chat.errors import Code, RemoteProtocolError
@@ -111,7 +113,7 @@ class AckWindow:
     def ack(self, delivery: int) -> bool:
         """Settle a delivery (in `client` mode all up to it). False when it was settled before."""
         if self.mode is AckMode.CLIENT:
-            settled = [d for d in self._outstanding if d <= delivery]
+            settled = list(takewhile(lambda one: one <= delivery, self._outstanding))
         else:
             settled = [delivery] if delivery in self._outstanding else []
         for one in settled:

@@ -4,10 +4,11 @@ Decoding is incremental: `feed` takes any piece of the stream, `next_frame` give
 is done per line and per frame by the C code of `bytes` and `str`, never per octet in Python, and a piece that was
 searched once is not searched again. What does not fit the limits is refused from its beginning, not after it was held.
 
-The versions differ in three things only, and all of them stand in this file: escapes in headers (none in 1.0; `\n`
-`\c` `\\` in 1.1; `\r` too in 1.2; never in CONNECT, STOMP, CONNECTED), white space around header names and values
-(trimmed in 1.0 only) and a raw CR inside a header line (an error in 1.2 only). Where peers are known to be sloppy and
-nothing can be misread, we are generous: CRLF in every version, a raw colon in a value, NULs and EOLs between frames.
+The versions differ in four things only, and all of them stand in this file: escapes in headers (none in 1.0; `\n`
+`\c` `\\` in 1.1; `\r` too in 1.2; never in CONNECT, STOMP, CONNECTED), blanks around header names and values (trimmed
+in 1.0 only), a raw CR inside a header line (an error in 1.2 only) and bodies (1.0 lets every frame have one and ignores
+it; 1.1 and 1.2 only SEND, MESSAGE and ERROR). Where peers are known to be sloppy and nothing can be misread, we are
+generous: CRLF in every version, a raw colon in a value, NULs and EOLs between frames.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ HEART_BEAT: Final = b"\n"
 _CONTENT_LENGTH_DIGITS_MAX: Final = 10
 """More digits than any body that a machine holds: such a number is not even read."""
 
+_PADDING: Final = " \t"
 _BETWEEN_FRAMES: Final = re.compile(rb"[\r\n\0]*")
 _ESCAPE: Final = re.compile(r"\\(.?)", re.DOTALL)
 _ESCAPES: Final = {
@@ -182,7 +184,7 @@ class FrameDecoder:
     def _trimmed(self, headers: dict[str, str], head: bytes) -> dict[str, str]:
         trimmed: dict[str, str] = {}
         for name, value in headers.items():
-            trimmed.setdefault(name.strip(), value.strip())
+            trimmed.setdefault(name.strip(_PADDING), value.strip(_PADDING))
         if "" in trimmed:
             self._refuse_line(head)
         return trimmed
@@ -201,15 +203,15 @@ class FrameDecoder:
         if text is None:
             return None
         if self.version is None:
-            text = text.strip()  # CONNECT of a 1.0 client: the version is not agreed yet
+            text = text.strip(_PADDING)  # CONNECT of a 1.0 client: the version is not agreed yet
         receipt = headers.get("receipt")
         if not (text.isascii() and text.isdigit() and len(text) <= _CONTENT_LENGTH_DIGITS_MAX):
             raise RemoteProtocolError(
                 Code.BAD_CONTENT_LENGTH, "content-length is not a number of octets", receipt_id=receipt
             )
         length = int(text)
-        if length and command not in BODY_COMMANDS:
-            raise RemoteProtocolError(Code.BODY_NOT_ALLOWED, f"{command} may not have a body", receipt_id=receipt)
+        if length and not self._may_have_body(command):
+            raise body_not_allowed(command, receipt)
         if length > self._limits.body_bytes_max:
             self._refuse_body(receipt)
         return length
@@ -231,13 +233,11 @@ class FrameDecoder:
                     receipt_id=headers.get("receipt"),
                 )
             return self._take(end, end + 1)
-        if command not in BODY_COMMANDS:
+        if not self._may_have_body(command):
             if len(buffer) <= at:
                 return None
             if buffer[at]:
-                raise RemoteProtocolError(
-                    Code.BODY_NOT_ALLOWED, f"{command} may not have a body", receipt_id=headers.get("receipt")
-                )
+                raise body_not_allowed(command, headers.get("receipt"))
             return self._take(at, at + 1)
         bound = at + self._limits.body_bytes_max + 1
         end = buffer.find(b"\0", self._searched, bound)
@@ -247,6 +247,10 @@ class FrameDecoder:
             self._refuse_body(headers.get("receipt"))
         self._searched = len(buffer)
         return None
+
+    def _may_have_body(self, command: str) -> bool:
+        """Before the version is known it is for whoever negotiates to refuse the body of CONNECT."""
+        return command in BODY_COMMANDS or self.version is None or self.version is Version.V10
 
     def _take(self, end: int, frame_end: int) -> Frame:
         assert self._head is not None
@@ -278,21 +282,27 @@ class FrameDecoder:
 
     def _fail(self, code: Code, message: str, head: bytes) -> NoReturn:
         """Refuse a frame whose headers could not be read as a whole, with its receipt if that one can be."""
-        raise RemoteProtocolError(code, message, receipt_id=self._receipt_in(head)) from None
+        receipt = self._receipt_in(head[: self._limits.head_bytes_max])
+        raise RemoteProtocolError(code, message, receipt_id=receipt) from None
 
     def _receipt_in(self, head: bytes) -> str | None:
-        head, blank, _ = head.replace(b"\r\n", b"\n").partition(b"\n\n")
+        head, blank, _ = head.partition(b"\0")[0].replace(b"\r\n", b"\n").partition(b"\n\n")
         lines = head.split(b"\n")
         for line in lines[1:] if blank else lines[1:-1]:  # the last line may be cut off
             if line.startswith(b"receipt:") and len(line) <= self._limits.header_bytes_max:
                 try:
                     value = line.removeprefix(b"receipt:").decode()
                     if self.version is None or self.version is Version.V10:
-                        return value.strip()
+                        return value.strip(_PADDING)
                     return unescape(value, self.version)
                 except (UnicodeDecodeError, RemoteProtocolError):
                     return None
         return None
+
+
+def body_not_allowed(command: str, receipt: str | None) -> RemoteProtocolError:
+    """The refusal of a body where none may be."""
+    return RemoteProtocolError(Code.BODY_NOT_ALLOWED, f"{command} may not have a body", receipt_id=receipt)
 
 
 def unescape(text: str, version: Version) -> str:

@@ -11,15 +11,13 @@ CONNECT. In `leaving` and `closed` whatever still arrives is ignored.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, Final, TypeVar
 
 from chat.errors import Code, LocalProtocolError, Refused, RemoteProtocolError
-from chat.stomp.acks import AckLedger, AckTarget, AckWindow
-from chat.stomp.codec import FrameDecoder, encode_frame
+from chat.stomp.acks import AckLedger, AckTarget
+from chat.stomp.codec import FrameDecoder, body_not_allowed, encode_frame
 from chat.stomp.events import (
     Abort,
     Ack,
@@ -38,6 +36,7 @@ from chat.stomp.events import (
 from chat.stomp.frames import AckMode, Frame, Version
 from chat.stomp.limits import Limits
 from chat.stomp.negotiation import Periods, agree_heart_beats, agree_version, parse_heart_beat, versions_offered
+from chat.stomp.subscriptions import Subscriptions
 from chat.stomp.transactions import Transactions
 
 _SECRETS: Final = frozenset({"login", "passcode", "authorization"})
@@ -60,12 +59,6 @@ class State(Enum):
     CLOSED = "closed"
 
 
-@dataclass(frozen=True, slots=True)
-class _Subscription:
-    instance: int
-    destination: str
-
-
 class ServerConnection:
     """One client. `receive_data` never raises: what the client does wrong comes out as `Violation`.
 
@@ -75,10 +68,8 @@ class ServerConnection:
 
     __slots__ = (
         "_decoder",
-        "_ended_by_us",
         "_heart_beat_ms",
         "_hosts",
-        "_instances",
         "_limits",
         "_periods",
         "_reading",
@@ -97,13 +88,10 @@ class ServerConnection:
         self._decoder = FrameDecoder(limits)
         self._reading = True
         self._periods = Periods()
-        self._subscriptions: dict[str, _Subscription] = {}
-        self._instances = 0
-        # Keys that we ended and the client may still unsubscribe from: as many as it may have, oldest forgotten first.
-        self._ended_by_us: OrderedDict[str, int] = OrderedDict()
         self._transactions = Transactions(limits)
         self.acks: AckLedger = AckLedger(limits.subscriptions_max)
         """What the connection's ACK and NACK frames name, and the windows they settle."""
+        self._subscriptions = Subscriptions(limits, self.acks)
         self.state = State.AWAITING
 
     # ------------------------------------------------------------ what is agreed
@@ -168,14 +156,7 @@ class ServerConnection:
 
         An UNSUBSCRIBE of it that is under way is then no violation. Nothing happens if that instance is gone already.
         """
-        subscription = self._subscriptions.get(key)
-        if subscription is None or subscription.instance != instance:
-            return
-        self._drop_subscription(key)
-        self._ended_by_us[key] = instance
-        self._ended_by_us.move_to_end(key)
-        if len(self._ended_by_us) > self._limits.subscriptions_max:
-            self._ended_by_us.popitem(last=False)
+        self._subscriptions.end_ours(key, instance)
 
     # ------------------------------------------------------------ out
 
@@ -237,6 +218,8 @@ class ServerConnection:
         version = agree_version(headers.get("accept-version"))
         if version is Version.V10:
             headers = {name.strip(): value.strip() for name, value in reversed(headers.items())}
+        elif frame.body:
+            raise body_not_allowed(frame.command, headers.get("receipt"))
         heart_beat = parse_heart_beat(headers.get("heart-beat"))
         host = headers.get("host")
         if self._hosts and host is not None and host not in self._hosts:
@@ -268,10 +251,14 @@ class ServerConnection:
             headers.get("receipt"),
             transaction,
         )
-        size = _passed_bytes(passed, self._limits.passed_headers_bytes_max) if passed else 0
+        if passed and _head_bytes(passed) > self._limits.passed_headers_bytes_max:
+            raise RemoteProtocolError(
+                Code.HEADERS_TOO_LARGE,
+                f"more than {self._limits.passed_headers_bytes_max} bytes of headers to pass on",
+            )
         if transaction is None:
             return send
-        self._transactions.add(transaction, send, size + len(frame.body))
+        self._transactions.add(transaction, send, body_bytes=len(frame.body), head_bytes=_head_bytes(headers))
         return None
 
     def _subscribe(self, frame: Frame) -> Subscribe:
@@ -281,18 +268,8 @@ class ServerConnection:
         if subscription_id is None and self.version is not Version.V10:
             self._required(frame, "id")
         key = destination if subscription_id is None else subscription_id
-        if key in self._subscriptions:
-            raise RemoteProtocolError(Code.SUBSCRIPTION_EXISTS, "there is a subscription of that id already")
-        if len(self._subscriptions) >= self._limits.subscriptions_max:
-            raise RemoteProtocolError(
-                Code.TOO_MANY_SUBSCRIPTIONS, f"more than {self._limits.subscriptions_max} subscriptions"
-            )
         mode = _ack_mode(headers.get("ack"))
-        self._instances = instance = self._instances + 1
-        window = None if mode is AckMode.AUTO else AckWindow(mode, self._limits.ack_window, instance)
-        self._subscriptions[key] = _Subscription(instance, destination)
-        self._ended_by_us.pop(key, None)
-        self.acks.opened(key, instance, window)
+        instance, window = self._subscriptions.begin(key, destination, mode)
         return Subscribe(
             id=subscription_id,
             key=key,
@@ -307,24 +284,10 @@ class ServerConnection:
     def _unsubscribe(self, frame: Frame) -> Unsubscribe:
         key = frame.headers.get("id")
         if key is None and self.version is Version.V10:
-            key = self._key_of(self._required(frame, "destination"))
+            key = self._subscriptions.key_of(self._required(frame, "destination"))
         elif key is None:
             key = self._required(frame, "id")
-        receipt = frame.headers.get("receipt")
-        if key in self._subscriptions:
-            return Unsubscribe(key, self._drop_subscription(key), receipt)
-        if key in self._ended_by_us:
-            return Unsubscribe(key, self._ended_by_us.pop(key), receipt)
-        raise RemoteProtocolError(Code.UNKNOWN_SUBSCRIPTION, "there is no such subscription")
-
-    def _key_of(self, destination: str) -> str:
-        """STOMP 1.0, UNSUBSCRIBE by destination: the one without an id, else the oldest."""
-        if destination in self._subscriptions:
-            return destination
-        for key, subscription in self._subscriptions.items():
-            if subscription.destination == destination:
-                return key
-        return destination
+        return Unsubscribe(key, self._subscriptions.end(key), frame.headers.get("receipt"))
 
     def _ack(self, frame: Frame) -> Ack | None:
         return self._keep_or_give(
@@ -385,17 +348,13 @@ class ServerConnection:
 
     def _targets(self, frame: Frame) -> tuple[AckTarget, ...]:
         assert self.version is not None
-        return self.acks.resolve(self.version, frame.headers, self._instances)
+        return self.acks.resolve(self.version, frame.headers, self._subscriptions.instances)
 
     def _keep_or_give(self, frame: _Acknowledgement) -> _Acknowledgement | None:
         if frame.transaction is None:
             return frame
-        self._transactions.add(frame.transaction, frame, 0)
+        self._transactions.add(frame.transaction, frame, body_bytes=0, head_bytes=0)  # short ids, counted as frames
         return None
-
-    def _drop_subscription(self, key: str) -> int:
-        self.acks.closed(key)
-        return self._subscriptions.pop(key).instance
 
     def _check_connect_size(self, size: int) -> None:
         if size > self._limits.connect_bytes_max:
@@ -428,12 +387,6 @@ def _others(headers: Mapping[str, str], known: frozenset[str]) -> dict[str, str]
     return {name: value for name, value in headers.items() if name not in known and name.lower() not in _SECRETS}
 
 
-def _passed_bytes(headers: Mapping[str, str], bound: int) -> int:
-    """Bytes of the headers that a SEND passes on; at most `bound`, else `headers_too_large`."""
-    characters = sum(map(len, headers)) + sum(map(len, headers.values()))
-    if characters * 4 <= bound:  # UTF-8 takes at most four bytes a character: nearly always enough to know
-        return characters
-    size = sum(len(name.encode()) + len(value.encode()) for name, value in headers.items())
-    if size > bound:
-        raise RemoteProtocolError(Code.HEADERS_TOO_LARGE, f"more than {bound} bytes of headers to pass on")
-    return size
+def _head_bytes(headers: Mapping[str, str]) -> int:
+    """Bytes of header names and values."""
+    return len("".join(headers).encode()) + len("".join(headers.values()).encode())

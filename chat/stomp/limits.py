@@ -37,7 +37,7 @@ class Limits:
     transaction_frames_max: int = 100
     """Frames of a transaction: its SENDs are appended as one batch, which must stay a small one."""
     transaction_bytes_max: int = 524_288
-    """Bytes of bodies and passed-on headers of a transaction: half of the broker's largest request."""
+    """Bytes of a transaction's bodies, and as many of headers: half of the broker's largest request."""
     ack_window: int = 256
     """MESSAGEs of a subscription that may wait for their ACK: the bound of what we remember about them."""
 

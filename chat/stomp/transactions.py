@@ -14,7 +14,8 @@ TransactionFrame = Send | Ack | Nack
 @dataclass(slots=True)
 class _Open:
     frames: list[TransactionFrame] = field(default_factory=list)
-    bytes: int = 0
+    body_bytes: int = 0
+    head_bytes: int = 0
 
 
 class Transactions:
@@ -39,19 +40,25 @@ class Transactions:
             )
         self._open[transaction] = _Open()
 
-    def add(self, transaction: str, frame: TransactionFrame, size: int) -> None:
-        """Keep a frame of `size` bytes until COMMIT. `unknown_transaction`, `transaction_too_long`."""
+    def add(self, transaction: str, frame: TransactionFrame, *, body_bytes: int, head_bytes: int) -> None:
+        """Keep a frame until COMMIT. `unknown_transaction`, `transaction_too_long`.
+
+        The limit in bytes is one of bodies; the headers beside them are held to the same number, so that they cannot
+        cost more than what they stand beside.
+        """
         one = self._open.get(transaction)
         if one is None:
             raise self._unknown()
-        if len(one.frames) >= self._limits.transaction_frames_max:
+        limits = self._limits
+        if len(one.frames) >= limits.transaction_frames_max:
             raise RemoteProtocolError(
-                Code.TRANSACTION_TOO_LONG, f"more than {self._limits.transaction_frames_max} frames in a transaction"
+                Code.TRANSACTION_TOO_LONG, f"more than {limits.transaction_frames_max} frames in a transaction"
             )
-        one.bytes += size
-        if one.bytes > self._limits.transaction_bytes_max:
+        one.body_bytes += body_bytes
+        one.head_bytes += head_bytes
+        if max(one.body_bytes, one.head_bytes) > limits.transaction_bytes_max:
             raise RemoteProtocolError(
-                Code.TRANSACTION_TOO_LONG, f"more than {self._limits.transaction_bytes_max} bytes in a transaction"
+                Code.TRANSACTION_TOO_LONG, f"more than {limits.transaction_bytes_max} bytes in a transaction"
             )
         one.frames.append(frame)
 
