@@ -1,8 +1,16 @@
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
-  // The gateway serves the page at `/` and everything else of the build below `/static/`.
-  base: '/static/',
+  plugins: [
+    {
+      // The build writes the script's tag anew and drops what it does not know.
+      name: 'blocking-render',
+      transformIndexHtml: {
+        order: 'post',
+        handler: (html) => html.replace('<script type="module"', '<script type="module" blocking="render"'),
+      },
+    },
+  ],
   build: {
     outDir: '../static',
     emptyOutDir: true,

@@ -194,6 +194,7 @@ export class Chat implements LinkListener {
   linkUp(): void {
     const rooms = [...this.rooms.values()].sort((a, b) => b.lastOpened - a.lastOpened);
     for (const room of rooms) {
+      if (room.older === 'failed') room.older = 'idle';
       this.subscribe(room);
       this.joinIfWanted(room);
     }

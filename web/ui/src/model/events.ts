@@ -20,6 +20,8 @@ export interface RoomEvent {
   /** The text; null when the sender's bytes are no text. */
   readonly body: string | null;
   readonly bodyBytes: number;
+  /** On an event that changes a membership: whose, and the role after it (`owner`, `member`, `none`). */
+  readonly member: { readonly user: string; readonly role: string } | null;
 }
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
@@ -47,13 +49,14 @@ export function eventFromFrame(headers: Readonly<Record<string, string>>, body: 
     clientId: headers['x-client-id'] ?? null,
     body: text,
     bodyBytes: body.byteLength,
+    member: memberOf(headers['x-user'], headers['x-role']),
   };
 }
 
 /** A row of `GET /api/v1/rooms/{room}/messages` as an event, or null. The page's epoch stands on the page. */
 export function eventFromJson(row: unknown, epoch: string): RoomEvent | null {
-  if (typeof row !== 'object' || row === null) return null;
-  const { seq, kind, sender, at, msg_no, client_id, body, body_b64 } = row as Record<string, unknown>;
+  if (!isRecord(row)) return null;
+  const { seq, kind, sender, at, msg_no, client_id, body, body_b64, member } = row;
   const time = typeof at === 'string' ? Date.parse(at) : NaN;
   if (!isSeq(seq) || typeof kind !== 'string' || typeof sender !== 'string' || Number.isNaN(time)) return null;
   const text = typeof body === 'string' ? body : '';
@@ -68,7 +71,16 @@ export function eventFromJson(row: unknown, epoch: string): RoomEvent | null {
     clientId: typeof client_id === 'string' ? client_id : null,
     body: isBytes ? null : text,
     bodyBytes: isBytes ? Math.floor((body_b64.replace(/=+$/, '').length * 3) / 4) : text.length,
+    member: isRecord(member) ? memberOf(member['user'], member['role']) : null,
   };
+}
+
+function memberOf(user: unknown, role: unknown): RoomEvent['member'] {
+  return typeof user === 'string' && typeof role === 'string' ? { user, role } : null;
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null;
 }
 
 function isSeq(value: unknown): value is number {

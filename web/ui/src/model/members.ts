@@ -33,13 +33,7 @@ export class Members {
 
   /** What an event says about memberships; true when something changed. */
   learnEvent(event: RoomEvent): boolean {
-    // The first event of a room makes its sender the owner, whatever its kind.
-    if (event.seq === 1 && event.kind !== 'member.left') {
-      return this.learn({ user: event.sender, role: 'owner', seq: 1 });
-    }
-    if (event.kind === 'member.joined') return this.learn({ user: event.sender, role: 'member', seq: event.seq });
-    if (event.kind === 'member.left') return this.learn({ user: event.sender, role: 'none', seq: event.seq });
-    return false;
+    return event.member !== null && this.learn({ ...event.member, seq: event.seq });
   }
 
   has(user: string): boolean {

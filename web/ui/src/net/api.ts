@@ -31,6 +31,9 @@ const TIMEOUT_MS = 10_000;
 /** The room list is read page by page; more rooms than this are not listed (the filter still opens any by its id). */
 const ROOM_PAGES_MAX = 10;
 
+/** A thousand people a page: who is in a larger room is not read name by name. */
+const MEMBER_PAGES_MAX = 3;
+
 export class Api {
   constructor(private readonly login: string) {}
 
@@ -58,8 +61,15 @@ export class Api {
   }
 
   async members(room: string): Promise<readonly Member[]> {
-    const answer = await this.get(`/api/v1/rooms/${encodeURIComponent(room)}/members`);
-    return list(answer['members']).map(member).filter((one) => one !== null);
+    const members: Member[] = [];
+    const path = `/api/v1/rooms/${encodeURIComponent(room)}/members`;
+    for (let page = 0, after = ''; page < MEMBER_PAGES_MAX; page += 1) {
+      const answer = await this.get(after === '' ? path : `${path}?after=${encodeURIComponent(after)}`);
+      members.push(...list(answer['members']).map(member).filter((one) => one !== null));
+      if (typeof answer['next'] !== 'string') break;
+      after = answer['next'];
+    }
+    return members;
   }
 
   private async get(path: string): Promise<Record<string, unknown>> {

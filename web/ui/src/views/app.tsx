@@ -1,6 +1,6 @@
 /** The whole page: who you are, which room the address names, and what lies open beside it. */
 
-import { useEffect, useMemo, useReducer, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useMemo, useReducer, useState } from 'preact/hooks';
 
 import { Chat } from '../chat';
 import { hashOfRoom, isUserId, roomFromHash } from '../model/ids';
@@ -29,6 +29,11 @@ function savedTheme(): Theme {
   return THEMES.find((theme) => theme === load('theme')) ?? 'system';
 }
 
+function applyTheme(theme: Theme): void {
+  if (theme === 'system') delete document.documentElement.dataset['theme'];
+  else document.documentElement.dataset['theme'] = theme;
+}
+
 function savedUser(): string | null {
   const saved = load('user');
   return saved !== null && isUserId(saved) ? saved : null;
@@ -40,9 +45,10 @@ export function App() {
   const [user, setUser] = useState(savedUser);
   const spoken = useMemo(() => speech(language), [language]);
 
-  useEffect(() => {
+  useLayoutEffect(() => {
     document.documentElement.lang = language;
   }, [language]);
+  useLayoutEffect(() => applyTheme(theme), [theme]);
 
   const chooseLanguage = (next: Language): void => {
     save('language', next);
@@ -50,8 +56,6 @@ export function App() {
   };
   const chooseTheme = (next: Theme): void => {
     save('theme', next === 'system' ? null : next);
-    if (next === 'system') delete document.documentElement.dataset['theme'];
-    else document.documentElement.dataset['theme'] = next;
     setTheme(next);
   };
   const chooseUser = (next: string | null): void => {

@@ -37,11 +37,15 @@ const HUES = 10;
 
 /** A person's initial on a colour of their own. */
 export function Avatar({ user, small = false }: { readonly user: string; readonly small?: boolean }) {
-  let hash = 0;
-  for (let index = 0; index < user.length; index += 1) hash = (hash * 31 + user.charCodeAt(index)) >>> 0;
+  // FNV-1a: short names that differ by one letter get colours that differ.
+  let hash = 0x811c9dc5;
+  for (let index = 0; index < user.length; index += 1) {
+    hash = Math.imul(hash ^ user.charCodeAt(index), 0x01000193) >>> 0;
+  }
+  hash ^= hash >>> 15;
   const initial = (/[A-Za-z0-9]/.exec(user)?.[0] ?? user.charAt(0)).toUpperCase();
   return (
-    <span class={`avatar hue-${hash % HUES}${small ? ' small' : ''}`} aria-hidden="true">
+    <span class={`avatar hue-${(hash >>> 0) % HUES}${small ? ' small' : ''}`} aria-hidden="true">
       {initial}
     </span>
   );

@@ -103,8 +103,8 @@ export class EventRow extends Component<EventProps> {
           )}
         </div>
         <div class="mark-seq" title={mine ? text.sent(event.seq) : clock.exact(event.at)}>
-          {mine && <Icon name="check" />}
           <span>{event.seq}</span>
+          {mine && <Icon name="check" />}
         </div>
       </li>
     );
@@ -173,8 +173,8 @@ export function PendingRow({ chat, message, joined }: PendingProps) {
       </div>
       {!failed && (
         <div class="mark-seq" title={status}>
-          <Icon name={message.state === 'sent' ? 'check' : 'clock'} />
           <span class={message.seq === null ? 'sr-only' : ''}>{message.seq ?? status}</span>
+          <Icon name={message.state === 'sent' ? 'check' : 'clock'} />
         </div>
       )}
     </li>
