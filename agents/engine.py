@@ -1,18 +1,254 @@
-"""Our overrides of Faust, all of them, and what each buys (figures: docs/decisions/0002-faust-overrides.md)."""
+"""Our overrides of Faust, all of them, and what each buys (figures: docs/decisions/0002-faust-overrides.md).
+
+* a worker waits for Kafka and checks the topics before anything of Faust connects, with its web side up meanwhile;
+* the consumer's long poll is short (Faust: 1.5 s, hard-coded), and it leaves the group when it stops although it is a
+  static member (aiokafka: never);
+* changelogs are read in bulk into the memory store, the checkpoints' to its end before the end of any other is looked
+  up, and what is no row is parked (Faust: one record at a time through a stream);
+* the table manager does not sleep for a second before it starts;
+* a module that fails to import stops the start (Faust: a warning, exit status 0).
+
+tests/unit/agents/test_engine.py fails when an upgrade renames what these lean on.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import os
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, cast
 
+import aiokafka
 import faust
+from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.structs import OffsetAndMetadata
+from faust.app.base import BootStrategy
+from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from mode import Service
+
+from chat import logs
+from chat.errors import SettingsError, Unavailable
+from chat.log.topics import check_topics
+from chat.readiness import readiness
 
 if TYPE_CHECKING:
     from chat.settings import Settings
 
+log = logs.get(__name__)
+
+FETCH_WAIT_MS: Final = 100
+KAFKA_RETRY_S: Final = 1.0
+RECOVERY_FETCH_BYTES: Final = 8_388_608
+EXIT_SETTINGS: Final = 2
+
+KAFKA: Final = "kafka"
+
+RowCheck = Callable[[str, Any], Awaitable[bool]]
+"""(table, changelog record) -> whether it is a row. One that is none has been parked when this returns."""
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """Polls in short waits, commits offsets with metadata, says goodbye."""
+
+    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        return consumer
+
+    async def on_thread_stop(self) -> None:
+        """Leave the group, so that the others take over now and not after a session."""
+        if self._consumer is not None and self._consumer._coordinator is not None:
+            self._consumer._coordinator._group_instance_id = None
+        await super().on_thread_stop()
+
+    async def commit_positions(self, positions: Mapping[TP, tuple[int, str]]) -> bool:
+        """See `Consumer.commit_positions`."""
+        return bool(await self.call_thread(self._commit_positions, positions))
+
+    async def _commit_positions(self, positions: Mapping[TP, tuple[int, str]]) -> bool:
+        consumer = self._ensure_consumer()
+        mine = self.assignment()
+        offsets = {
+            driver.ensure_aiokafka_TP(tp): OffsetAndMetadata(offset, metadata)
+            for tp, (offset, metadata) in positions.items()
+            if tp in mine
+        }
+        try:
+            await consumer.commit(offsets)
+        except (CommitFailedError, IllegalStateError):
+            # A rebalance has begun: what comes after it commits again.
+            return False
+        return True
+
+    async def pause_fetching(self, tps: Iterable[TP]) -> None:
+        """See `Consumer.pause_fetching`."""
+        await self.call_thread(self._pause_fetching, tps)
+
+    async def _pause_fetching(self, tps: Iterable[TP]) -> None:
+        self._ensure_consumer().pause(*(driver.ensure_aiokafka_TP(tp) for tp in tps))
+
+
+class Consumer(driver.Consumer):
+    """Faust's consumer with our thread."""
+
+    _thread: ConsumerThread
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def commit_positions(self, positions: Mapping[TP, tuple[int, str]]) -> bool:
+        """Commit (offset, metadata) a partition; False when a rebalance came in between and nothing is committed."""
+        return await self._thread.commit_positions(positions)
+
+    async def pause_fetching(self, tps: Iterable[TP]) -> None:
+        """Have aiokafka itself not fetch `tps` until the next assignment.
+
+        Faust only stops asking for them: what has been fetched then lies there, and aiokafka waits for somebody to take
+        it (200 ms) before it fetches anything else.
+        """
+        await self._thread.pause_fetching(tps)
+
+
+class Transport(driver.Transport):
+    """Faust's transport with our consumer."""
+
+    Consumer = Consumer
+
+
+class BulkRecovery(Recovery):
+    """Reads changelogs with a consumer of its own, straight into the memory store."""
+
+    async def _build_offsets(self, consumer: Any, tps: set[TP], destination: Any, title: str) -> None:
+        if title != "active":
+            await super()._build_offsets(consumer, tps, destination, title)
+            return
+        # An offset is known for the partitions that stayed; what they hold is newer than their changelog.
+        await self._read([tp for tp in tps if destination[tp] is None])
+        for tp in tps:
+            destination[tp] = self.active_highwaters[tp]
+        await consumer.pause_fetching(tps)
+
+    async def _read(self, tps: list[TP]) -> None:
+        app = cast("RoomlogApp", self.app)
+        checkpoints = [tp for tp in tps if tp.topic == app.checkpoints_changelog]
+        others = [tp for tp in tps if tp.topic != app.checkpoints_changelog]
+        reader = aiokafka.AIOKafkaConsumer(
+            bootstrap_servers=app.settings.kafka_servers,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            max_partition_fetch_bytes=RECOVERY_FETCH_BYTES,
+        )
+        await reader.start()
+        try:
+            # A checkpoint vouches for rows that were there before it: so it is read first, and they afterwards.
+            for group in (checkpoints, others):
+                await self._read_to_end(reader, group)
+        finally:
+            await reader.stop()
+
+    async def _read_to_end(self, reader: Any, tps: list[TP]) -> None:
+        if not tps:
+            return
+        left = {driver.ensure_aiokafka_TP(tp) for tp in tps}
+        ends = await reader.end_offsets(list(left))
+        reader.assign(list(left))
+        await reader.seek_to_beginning()
+        check = cast("RoomlogApp", self.app).row_check
+        while left:
+            for tp, records in (await reader.getmany(timeout_ms=FETCH_WAIT_MS)).items():
+                table: Any = self.tp_to_table[TP(tp.topic, tp.partition)]
+                data = table.data.data
+                for record in records:
+                    if record.value is None:
+                        data.pop(record.key, None)
+                    elif check is None or await check(table.name, record):
+                        data[record.key] = record.value
+            for tp in list(left):
+                if await reader.position(tp) >= ends[tp]:
+                    left.discard(tp)
+                    reader.pause(tp)
+
+
+class RoomlogTableManager(TableManager):
+    """Starts at once and recovers in bulk."""
+
+    @property
+    def recovery(self) -> Recovery:
+        """The recovery service."""
+        if self._recovery is None:
+            self._recovery = BulkRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery
+
+    async def on_start(self) -> None:
+        """As Faust's, without its sleep."""
+        if not self.should_stop:
+            await self._update_channels()
+            await self.recovery.start()
+
+
+class KafkaGate(Service):
+    """Starts when Kafka answers and the topics are what they have to be; says so while they are not."""
+
+    def __init__(self, app: RoomlogApp, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.app = app
+
+    async def on_start(self) -> None:
+        """Wait for Kafka; wrong topics end the process with one line."""
+        while not (self.should_stop or self.app.should_stop):
+            try:
+                await check_topics(self.app.settings)
+            except Unavailable as error:
+                readiness.lost(KAFKA, str(error))
+                log.warning("waiting_for_kafka", reason=str(error))
+                await asyncio.sleep(KAFKA_RETRY_S)
+            except SettingsError as error:
+                sys.stderr.write(f"roomlog: {error}\n")
+                sys.stderr.flush()
+                os._exit(EXIT_SETTINGS)
+            else:
+                readiness.ok(KAFKA)
+                return
+
+
+class RoomlogBoot(BootStrategy):
+    """The web side first: it answers `/livez` and `/readyz` while the rest waits for Kafka."""
+
+    app: RoomlogApp
+
+    def server(self) -> Iterable[Any]:
+        """Services of a worker with agents, in the order of their start."""
+        return [
+            *self.sensors(),
+            *self.web_server(),
+            KafkaGate(self.app),
+            *self.kafka_producer(),
+            *self.kafka_consumer(),
+            *self.agents(),
+            *self.kafka_conductor(),
+            *self.tables(),
+        ]
+
+    def producer_only(self) -> Iterable[Any]:
+        """Services of a gateway."""
+        return [*self.web_server(), KafkaGate(self.app), *self.kafka_producer()]
+
 
 class RoomlogApp(faust.App):
     """A Faust application that does one role of Roomlog."""
+
+    BootStrategy = RoomlogBoot
+
+    settings: Settings
+    checkpoints_changelog = ""
+    """Changelog topic that is read before all others."""
+    row_check: RowCheck | None = None
+    """Asked for every changelog record that a recovery reads."""
 
     @classmethod
     def for_role(cls, settings: Settings, modules: list[str]) -> RoomlogApp:
@@ -27,6 +263,7 @@ class RoomlogApp(faust.App):
             key_serializer="raw",
             value_serializer="raw",
             store="memory://",
+            TableManager=RoomlogTableManager,
             topic_partitions=settings.partitions,
             topic_replication_factor=settings.replication,
             topic_allow_declare=False,
@@ -46,9 +283,14 @@ class RoomlogApp(faust.App):
             node_hostname=settings.worker,
             canonical_url=f"http://{settings.web_host}:{settings.web_port}",
         )
+        app.settings = settings
         # A gateway has no consumer group: no rebalance can touch a socket.
         app.producer_only = not has_agents
+        readiness.expect(KAFKA)
         return app
+
+    def _new_transport(self) -> Any:
+        return Transport(self.conf.broker_consumer, self)
 
     def _on_autodiscovery_error(self, name: str) -> Any:
         # Faust would drop the module, go on without its agents and exit with 0.

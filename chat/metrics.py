@@ -47,3 +47,44 @@ log_records = Counter("roomlog_log_records", "Records of the event log by what t
 log_lag_records = Gauge(
     "roomlog_log_lag_records", "Records between this reader and the end of its topic", ["partition"]
 )
+log_lag_seconds = Gauge(
+    "roomlog_log_lag_seconds", "Age of the record this reader took last, 0 when it is at the end", ["partition"]
+)
+dead_letters = Counter("roomlog_dead_letters", "Records parked in room.dead_letters, by reason", ["code"])
+
+# ---------------------------------------------------------------- sequencer
+
+sequencer_commands = Counter(
+    "roomlog_sequencer_commands", "Commands answered, by event kind or verdict outcome", ["outcome"]
+)
+sequencer_batch_commands = Histogram(
+    "roomlog_sequencer_batch_commands", "Commands decided in one go", buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500)
+)
+sequencer_decide_seconds = Histogram(
+    "roomlog_sequencer_decide_seconds", "Time to decide and fold one batch", buckets=(0.0001, 0.0005, *_LATENCY_S)
+)
+sequencer_ack_seconds = Histogram(
+    "roomlog_sequencer_ack_seconds", "From handing events to Kafka to their acknowledgement", buckets=_LATENCY_S
+)
+sequencer_ignored_records = Counter(
+    "roomlog_sequencer_ignored_records", "Records of others met in the event log of an owned partition"
+)
+sequencer_fenced = Counter("roomlog_sequencer_fenced", "Attempts that a later fence put out")
+sequencer_partitions = Gauge("roomlog_sequencer_partitions", "Partitions that this worker writes")
+sequencer_recovery_seconds = Histogram(
+    "roomlog_sequencer_recovery_seconds", "From assignment to the last partition written again", buckets=_LATENCY_S
+)
+sequencer_snapshot_rows = Counter("roomlog_sequencer_snapshot_rows", "Rows written by snapshots")
+sequencer_snapshot_seconds = Histogram(
+    "roomlog_sequencer_snapshot_seconds", "Time of one snapshot of all partitions", buckets=_LATENCY_S
+)
+
+# ---------------------------------------------------------------- archiver (cassandra), projector (redis)
+
+store_events = Counter("roomlog_store_events", "Events written to a store", ["store"])
+store_batches = Counter("roomlog_store_batches", "Batches of events written to a store", ["store"])
+store_write_seconds = Histogram(
+    "roomlog_store_write_seconds", "From the first try to write a batch to its success", ["store"], buckets=_LATENCY_S
+)
+store_retries = Counter("roomlog_store_retries", "Batches that had to be written again: the store was away", ["store"])
+projector_rebuilds = Counter("roomlog_projector_rebuilds", "Partitions of the directory rebuilt after Redis lost them")

@@ -200,6 +200,9 @@ class Writer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 # ---------------------------------------------------------------- bytes
 
+_MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises on bytes that are not the record asked for (the last: brackets without end)."""
+
 _encoder = msgspec.json.Encoder()
 _command_decoder: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
 _event_decoder = msgspec.json.Decoder(Event)
@@ -225,7 +228,7 @@ def decode_command(value: bytes | None) -> Command:
         raise Refused(Code.UNDECODABLE, "a command without a value")
     try:
         command = _command_decoder.decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except _MALFORMED as error:
         raise Refused(Code.UNDECODABLE, f"not a command: {error}") from None
     if command.v != VERSION:
         raise Refused(Code.UNDECODABLE, f"command version {command.v}, this sequencer knows {VERSION}")
@@ -238,7 +241,7 @@ def decode_event(value: bytes | None) -> Event:
         raise Refused(Code.UNDECODABLE, "an event without a value")
     try:
         event = _event_decoder.decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except _MALFORMED as error:
         raise _newer_or_undecodable(value, error) from None
     if event.v != VERSION:
         raise UnknownVersion(f"event version {event.v}, this code knows {VERSION}: upgrade this worker")
@@ -251,7 +254,7 @@ def decode_verdict(value: bytes | None) -> Verdict:
         raise Refused(Code.UNDECODABLE, "a verdict without a value")
     try:
         verdict = _verdict_decoder.decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except _MALFORMED as error:
         raise _newer_or_undecodable(value, error) from None
     if verdict.v != VERSION:
         raise UnknownVersion(f"verdict version {verdict.v}, this code knows {VERSION}: upgrade this worker")
@@ -262,7 +265,7 @@ def decode_writer(value: bytes | None) -> Writer | None:
     """A fence from its bytes; None when it is not one of ours (it fences all the same, see chat.log.taking)."""
     try:
         return _writer_decoder.decode(value or b"")
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except _MALFORMED:
         return None
 
 
@@ -289,7 +292,7 @@ def header(headers: RecordHeaders, name: str) -> bytes | None:
 def _newer_or_undecodable(value: bytes, error: Exception) -> Exception:
     try:
         version = _version_decoder.decode(value).v
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except _MALFORMED:
         return Refused(Code.UNDECODABLE, f"not a record of ours: {error}")
     if version > VERSION:
         return UnknownVersion(f"record version {version}, this code knows {VERSION}: upgrade this worker")

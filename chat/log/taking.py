@@ -16,7 +16,7 @@ no loop, no Kafka.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from chat.errors import LogHole
 from chat.records import H_CMD, H_KIND, H_SRC, H_TERM, KIND_VERDICT, KIND_WRITER, RecordHeaders, header
@@ -46,6 +46,9 @@ class Position(NamedTuple):
             return None
         return cls(offset, src, term)
 
+
+NUMBER_DIGITS: Final = 20
+"""An offset has fewer digits; a longer number was written by nobody of ours (and is slow to read)."""
 
 START = Position(-1, -1, -1)
 """Before the first record of a partition that nobody has trimmed."""
@@ -82,6 +85,11 @@ class Taker:
         """Where this reader is: a valid start for another one."""
         return Position(self.offset, self.src, self.term)
 
+    def wrote(self, count: int) -> None:
+        """The next `count` records are the latest fence's writer's, one a command: what it knows of its own batch."""
+        self.offset += count
+        self.src += count
+
     def take(self, offset: int, headers: RecordHeaders) -> Take:
         """What the record at `offset` is.
 
@@ -104,7 +112,9 @@ class Taker:
             self.offset = self.term = offset
             self._term_header = b"%d" % offset
             return Take.FENCE
-        if not (kind and src_raw.isdigit() and term_raw.isdigit()):
+        if not (
+            kind and src_raw and term_raw and src_raw.isdigit() and term_raw.isdigit() and len(src_raw) < NUMBER_DIGITS
+        ):
             self.offset = offset
             return Take.FOREIGN
         if term_raw != self._term_header:
