@@ -63,6 +63,7 @@ def main(argv: list[str]) -> int:
         command = commands.add_parser(name, help=text, description=text)
         if name in ("run", "up"):
             command.add_argument("--engines-only", action="store_true", help="Kafka, Cassandra and Redis, no workers")
+            command.add_argument("--while", dest="while_pid", type=int, metavar="PID", help="stop when PID is gone")
         if name == "logs":
             command.add_argument("-f", "--follow", action="store_true")
             command.add_argument("names", nargs="*", help="gateway, kafka, supervisor ...; none: all")
@@ -87,8 +88,9 @@ def run(context: Context) -> int:
     if lock is None:
         raise StackError(f"this stack is running already (process {supervisor_pid(layout)}); stop it with `make down`")
     with lock:
-        only = context.arguments.engines_only
-        asyncio.run(Supervisor(context.settings, layout, Counts().changed(os.environ), engines_only=only).run())
+        arguments = context.arguments
+        counts = Counts.none() if arguments.engines_only else Counts().changed(os.environ)
+        asyncio.run(Supervisor(context.settings, layout, counts, while_pid=arguments.while_pid).run())
     return 0
 
 
@@ -109,6 +111,7 @@ def up(context: Context) -> int:
         began_at = output.tell()
         command = [sys.executable, str(Path(__file__).parent), "run"]
         command += ["--engines-only"] if context.arguments.engines_only else []
+        command += ["--while", str(context.arguments.while_pid)] if context.arguments.while_pid else []
         supervisor = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )

@@ -32,11 +32,12 @@ OTHERS_READY_S = 30.0
 class Supervisor:
     """A stack, from its first step to its last. The caller holds the stack's lock."""
 
-    def __init__(self, settings: Settings, layout: Layout, counts: Counts, *, engines_only: bool = False) -> None:
+    def __init__(self, settings: Settings, layout: Layout, counts: Counts, *, while_pid: int | None = None) -> None:
         self._settings = settings
         self._layout = layout
-        self._counts = Counts.none() if engines_only else counts
-        self._engines_only = engines_only
+        self._counts = counts
+        self._engines_only = counts == Counts.none()
+        self._while_pid = while_pid
         self._progress = Progress()
         self._engines: dict[str, Watched] = {}
         self._workers: dict[str, Watched] = {}
@@ -50,6 +51,9 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGUSR1, self._rescale.set)
+        if self._while_pid is not None:
+            # Readable when that process ends: a test run that is killed leaves no engines behind.
+            loop.add_reader(_handle(self._while_pid), self._stop.set)
         try:
             if await self._unless_stopped(self._start()):
                 await self._watch()
@@ -212,6 +216,13 @@ async def _together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
                 group.create_task(work)
     except BaseExceptionGroup as several:
         raise several.exceptions[0] from None
+
+
+def _handle(pid: int) -> int:
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        raise StackError(f"--while {pid}: {error.strerror}") from None
 
 
 async def _discard(task: asyncio.Task[bool]) -> None:
