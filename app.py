@@ -39,4 +39,4 @@ MODULES = {
 app = RoomlogApp.for_role(settings, modules=[*MODULES[settings.role], "web.health", "agents.operations"])
 
 commands_topic = app.topic(settings.topic("room.commands"), key_type=bytes, value_type=bytes)
-events_topic = app.topic(settings.topic("room.events"), key_type=bytes, value_type=bytes)
+events_topic = app.topic(settings.topic("room.events"), key_type=bytes, value_type=bytes, acks=False)

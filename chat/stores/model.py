@@ -6,7 +6,11 @@ newer one. Nothing here knows a driver.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
+
+from chat.records import Event
 
 
 class RoomInfo(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -33,3 +37,10 @@ class MemberInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     role: str
     seq: int
     at: int
+
+
+class Stored(NamedTuple):
+    """An event, and the record's value that it was decoded from: what stores keep is the value, byte for byte."""
+
+    event: Event
+    value: bytes

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from chat.records import Event
 from chat.settings import Settings
 from chat.stores.cassandra.history import bucket_of
 from chat.stores.cassandra.session import Session
+from chat.stores.model import Stored
 
 Statement = tuple[str, tuple[Any, ...]]
 
@@ -47,36 +48,28 @@ _USER_ROOM = "INSERT INTO user_rooms (user, room, role, seq, at) VALUES (?, ?, ?
 STATEMENTS: Final = (_LOG, _OPENED, _NAMED, _HEAD, _MEMBER, _USER_ROOM)
 
 
-class Archived(NamedTuple):
-    """An event and the record's value that it was decoded from."""
-
-    event: Event
-    value: bytes
-
-
 class ArchiveStore:
     """Writes of one worker."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, settings: Settings) -> None:
+        self._session = Session(settings, STATEMENTS)
         self._slots = asyncio.Semaphore(IN_FLIGHT_MAX)
 
-    @classmethod
-    def open(cls, settings: Settings) -> ArchiveStore:
-        """A store with a session of its own, which begins to connect now."""
-        session = Session(settings, STATEMENTS)
-        session.start()
-        return cls(session)
+    def start(self) -> None:
+        """Begin to connect, in the background. Without it the first request does."""
+        self._session.start()
 
     async def stop(self) -> None:
         """Close the session."""
         await self._session.stop()
 
-    async def write_events(self, events: Sequence[Archived]) -> int:
+    async def write_events(self, events: Sequence[Stored]) -> int:
         """Archive `events`: any of any rooms, those of one room in order. Returns the number of rows written.
 
-        Idempotent. When it raises `Unavailable`, some rows may be written: write all of them again.
+        Idempotent. When it raises `Unavailable`, some rows may be written: write all of them again. No events: it
+        returns when Cassandra is there.
         """
+        await self._session.ready()
         requests = list(requests_of(events))
         done = await asyncio.gather(*map(self._write, requests), return_exceptions=True)
         for failure in done:
@@ -89,14 +82,14 @@ class ArchiveStore:
             await self._session.write(request)
 
 
-def requests_of(events: Iterable[Archived]) -> Iterator[list[Statement]]:
+def requests_of(events: Iterable[Stored]) -> Iterator[list[Statement]]:
     """The requests that archive `events`, each one a list of statements."""
-    logs: dict[tuple[str, int], list[Archived]] = {}
+    logs: dict[tuple[str, int], list[Stored]] = {}
     heads: dict[str, Event] = {}
     small: list[tuple[int, Statement]] = []
-    for archived in events:
-        event = archived.event
-        logs.setdefault((event.room, bucket_of(event.seq)), []).append(archived)
+    for stored in events:
+        event = stored.event
+        logs.setdefault((event.room, bucket_of(event.seq)), []).append(stored)
         # A batch may hold events of one room only in order, but heads must not depend on it.
         if (head := heads.get(event.room)) is None or head.at < event.at:
             heads[event.room] = event
@@ -111,7 +104,7 @@ def requests_of(events: Iterable[Archived]) -> Iterator[list[Statement]]:
     yield from _mixed_batches(small)
 
 
-def _partition_batches(bucket: int, rows: list[Archived]) -> Iterator[list[Statement]]:
+def _partition_batches(bucket: int, rows: list[Stored]) -> Iterator[list[Statement]]:
     batch: list[Statement] = []
     size = 0
     for event, value in rows:

@@ -50,16 +50,16 @@ class HistoryStore:
     Results are shared between callers that ask the same at the same time: do not alter them.
     """
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, settings: Settings) -> None:
+        self._session = Session(settings, STATEMENTS)
         self._reads = Coalescer()
 
     @classmethod
     def open(cls, settings: Settings) -> HistoryStore:
-        """A store with a session of its own, which begins to connect now."""
-        session = Session(settings, STATEMENTS)
-        session.start()
-        return cls(session)
+        """A store that begins to connect now, in the background (otherwise the first request does)."""
+        store = cls(settings)
+        store._session.start()
+        return store
 
     async def stop(self) -> None:
         """Close the session."""
@@ -67,7 +67,7 @@ class HistoryStore:
 
     # ------------------------------------------------------------ events
 
-    async def read_events(self, room: str, from_seq: int, limit: int) -> Sequence[Event]:
+    async def read_events(self, room: str, from_seq: int, limit: int) -> list[Event]:
         """Events `from_seq`, `from_seq` + 1, ... without a hole: at most `limit` (and `PAGE_MAX`) of them.
 
         Empty when `from_seq` itself is not there (not archived yet, or trimmed).
@@ -79,7 +79,7 @@ class HistoryStore:
             end += 1
         return events[:end]
 
-    async def read_before(self, room: str, before_seq: int, limit: int) -> Sequence[Event]:
+    async def read_before(self, room: str, before_seq: int, limit: int) -> list[Event]:
         """The events that end with `before_seq` - 1, ascending and without a hole: at most `limit` (and `PAGE_MAX`).
 
         Empty when `before_seq` - 1 itself is not there.
@@ -112,13 +112,15 @@ class HistoryStore:
         rows = await self._reads.run(("room", room), lambda: self._session.rows(_ROOM, (room,)))
         return _room(rows[0]) if rows else None
 
-    async def list_rooms(self, limit: int, after: str | None = None) -> Sequence[RoomInfo]:
+    async def list_rooms(self, limit: int, after: str | None = None) -> list[RoomInfo]:
         """Rooms, at most `limit` (and `LIST_MAX`), in an order that is fixed but means nothing.
 
         The next page is `after` the last room of this one. A page shorter than asked for is not the last one: only an
         empty page is.
         """
         limit = min(limit, LIST_MAX)
+        # A cursor of the directory in Redis, which went away in between, names a room, too.
+        after = after.rpartition("/")[2] if after is not None else None
         cql, values = (_ROOMS_FIRST, (limit,)) if after is None else (_ROOMS_NEXT, (after, limit))
         while True:
             rows = await self._reads.run(("rooms", values), lambda: self._session.rows(cql, values))  # noqa: B023
@@ -127,7 +129,7 @@ class HistoryStore:
                 return rooms
             cql, values = _ROOMS_NEXT, (rows[-1][0], limit)
 
-    async def members(self, room: str, limit: int = LIST_MAX, after: str = "") -> Sequence[MemberInfo]:
+    async def members(self, room: str, limit: int = LIST_MAX, after: str = "") -> list[MemberInfo]:
         """People of `room` by user id, those who left included (role `none`); next page: `after` the last user."""
         values = (room, after, min(limit, LIST_MAX))
         return _memberships(await self._reads.run(("members", values), lambda: self._session.rows(_MEMBERS, values)))
@@ -137,7 +139,7 @@ class HistoryStore:
         rows = await self._reads.run(("member", room, user), lambda: self._session.rows(_MEMBER, (room, user)))
         return MemberInfo(*rows[0]) if rows else None
 
-    async def rooms_of(self, user: str, limit: int = LIST_MAX, after: str = "") -> Sequence[MemberInfo]:
+    async def rooms_of(self, user: str, limit: int = LIST_MAX, after: str = "") -> list[MemberInfo]:
         """Memberships of `user` by room id, ended ones included (role `none`); next page: `after` the last room."""
         values = (user, after, min(limit, LIST_MAX))
         return _memberships(await self._reads.run(("of", values), lambda: self._session.rows(_USER_ROOMS, values)))
@@ -149,7 +151,7 @@ def _event(room: str, row: Row) -> Event | None:
         event = decode_event(value)
     except RoomlogError as error:
         # Not shown, and a hole for whoever reads: the same event stands in the log.
-        log.error("archived_event_unreadable", room=room, seq=seq, reason=str(error))  # noqa: TRY400  (no traceback helps)
+        log.error("archived_event_unreadable", room=room, seq=seq, reason=str(error))
         return None
     return event if (event.room, event.seq) == (room, seq) else None
 

@@ -116,7 +116,7 @@ class Session:
 
     async def rows(self, cql: str, values: Sequence[Any]) -> list[Row]:
         """All rows of a prepared query (at most `PAGE_ROWS_MAX`: the query's own bounds see to that)."""
-        session = await self._ready()
+        session = await self.ready()
         return list(await self._run(session, self._prepared[cql].bind(values)))
 
     async def write(self, statements: Sequence[tuple[str, Sequence[Any]]]) -> None:
@@ -124,7 +124,7 @@ class Session:
 
         All are applied when it returns; any may or may not be applied when it raises `Unavailable`.
         """
-        session = await self._ready()
+        session = await self.ready()
         prepared = self._prepared
         if len(statements) == 1:
             cql, values = statements[0]
@@ -136,9 +136,8 @@ class Session:
             batch.add(prepared[cql], values)
         await self._run(session, batch)
 
-    # ------------------------------------------------------------ inside
-
-    async def _ready(self) -> Any:
+    async def ready(self) -> Any:
+        """Return when connected; `Unavailable` when the last try to connect failed (it goes on in the background)."""
         if self._session is None:
             self.start()
             await self._tried.wait()  # the first try's end: at most the connect timeout
@@ -146,6 +145,8 @@ class Session:
                 assert self._failure is not None
                 raise self._failure
         return self._session
+
+    # ------------------------------------------------------------ inside
 
     async def _run(self, session: Any, statement: Any) -> Any:
         loop = asyncio.get_running_loop()

@@ -1,0 +1,100 @@
+"""How far a durable reader is: batches in flight, and per partition the position below which everything is written.
+
+Batches are cut from the log in order and written several at a time; they may end in any order. A partition's position
+moves when all batches up to it are written: the low-water mark. Only that is ever committed. Pure: no loop, no Kafka.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from chat.log.positions import Checkpoint
+from chat.log.producer import Record
+from chat.log.taking import Position, Taker
+from chat.stores.model import Stored
+
+MARK_S: Final = 1.0
+"""How finely the past is remembered for `Checkpoint.again`."""
+
+
+class Reading:
+    """One partition, from its assignment to its revocation (or to a rewind, which begins a new one)."""
+
+    __slots__ = (
+        "_again_s",
+        "_known",
+        "_marks",
+        "committed",
+        "partition",
+        "sought_at",
+        "taken_at_s",
+        "taker",
+        "written",
+    )
+
+    def __init__(self, partition: int, start: Checkpoint, *, again_s: float, now: float) -> None:
+        """Begins after `start.again`. `again_s`: how old a write must be to count as safe without a repetition."""
+        self.partition = partition
+        self.taker = Taker(start.again)
+        self.written = start.again
+        """Everything at or before it is written."""
+        self.committed = start
+        self.sought_at = 0.0
+        self.taken_at_s = 0.0
+        """Log time of the last record read."""
+        self._known = start.newest
+        self._again_s = again_s
+        self._marks: deque[tuple[float, Position]] = deque([(now, start.again)])
+
+    @property
+    def again(self) -> bool:
+        """True while it writes what it, or the reader before it, has written before."""
+        return self.taker.offset <= self._known.offset
+
+    def checkpoint(self, now: float) -> Checkpoint:
+        """What may be committed now. `newest` never goes back behind what the reader before this one had reached."""
+        if self.written.offset >= self._known.offset:
+            self._known = self.written
+        marks = self._marks
+        if now - marks[-1][0] >= MARK_S and marks[-1][1] != self.written:
+            marks.append((now, self.written))
+        while len(marks) > 1 and marks[1][0] <= now - self._again_s:
+            marks.popleft()
+        return Checkpoint(self._known, marks[0][1])
+
+
+class Batch:
+    """Events of any partitions in log order, with the positions that are reached when they are written."""
+
+    __slots__ = ("done", "events", "parked", "positions", "readings", "size_bytes")
+
+    def __init__(self) -> None:
+        self.events: list[Stored] = []
+        self.parked: list[Record] = []
+        self.readings: set[Reading] = set()
+        self.positions: dict[Reading, Position] = {}
+        self.size_bytes = 0
+        self.done = False
+
+
+class Pipeline:
+    """The batch that is being filled, and those that are being written, oldest first."""
+
+    def __init__(self) -> None:
+        self.open = Batch()
+        self.flying: deque[Batch] = deque()
+
+    def close(self) -> Batch:
+        """Cut the open batch at where its partitions are read to, begin a new one."""
+        batch, self.open = self.open, Batch()
+        batch.positions = {reading: reading.taker.position for reading in batch.readings}
+        self.flying.append(batch)
+        return batch
+
+    def finished(self, batch: Batch) -> None:
+        """`batch` is written: move the positions of every partition whose earlier batches are, too."""
+        batch.done = True
+        while self.flying and self.flying[0].done:
+            for reading, position in self.flying.popleft().positions.items():
+                reading.written = position
