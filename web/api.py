@@ -1,13 +1,14 @@
 """`/api/v1`: rooms and history over HTTP, for pages and back ends. Same identity and same rules as the socket.
 
-Who may read a room, and where its head is, is asked of the log itself, so a page of history is complete up to the moment
-of the request. While the log does not answer, history is served as far as the stores know it.
+Who may read a room, and where its head is, is asked of the log itself, so a page of history is complete up to the
+moment of the request. While the log does not answer, history is served as far as the stores know it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import orjson
@@ -77,10 +78,8 @@ async def access_room_for_reading(gateway: Gateway, request: web.Request, room: 
 
 async def _room_info(gateway: Gateway, room: str) -> RoomInfo:
     info = None
-    try:
+    with suppress(Unavailable):  # Redis may die without harm
         info = await gateway.directory.get_room(room)
-    except Unavailable:
-        pass  # Redis may die without harm
     if info is None:
         info = await gateway.history.get_room(room)
     if info is None:

@@ -178,12 +178,16 @@ class Connection:
         self.outbox.clear()
         if self._transport.is_closing():
             return
+        if not self.closing:
+            # What waits from earlier turns says whether the client reads; a burst alone says nothing about it.
+            waiting = self._transport.get_write_buffer_size()
+            bound = self.gateway.settings.outbox_bytes_max
+            if waiting and (waiting > bound or waiting + len(data) > 2 * bound):
+                self.close_slow(waiting)
+                return
         self._transport.write(data)
         self._queued_bytes += len(data)
         self.last_write = self.gateway.now()
-        waiting = self._transport.get_write_buffer_size()
-        if waiting > self.gateway.settings.outbox_bytes_max and not self.closing:
-            self.close_slow(waiting)
 
     async def writable(self) -> None:
         """Wait until the client has taken most of what was written to it."""

@@ -118,7 +118,6 @@ class Subscription:
         self.skipped_to = 0
         """First seq that exists, when retention took a part of what was asked for: said on the first MESSAGE."""
 
-    @property
     def is_catching_up(self) -> bool:
         """Asked anew after each await: a mode changes while its subscription waits."""
         return self.mode is Mode.CATCHING_UP

@@ -34,7 +34,10 @@ WATCH_DELAY_S = 0.002
 storm."""
 
 PAGE_EVENTS = 200
-"""Events of history handed to a connection before its socket is asked whether it can take more."""
+"""Events of history read at once."""
+
+PAGE_BYTES = 131_072
+"""Bytes handed to a connection before its socket is asked whether it can take more."""
 
 BACKLOG_RETRY_S = 0.05
 MISSES_BEFORE_SCAN = 4
@@ -286,7 +289,7 @@ class Hub:
         connection = subscription.connection
         give_up_at = self._loop.time() + BACKLOG_TIMEOUT_S
         misses = 0
-        while subscription.is_catching_up:
+        while subscription.is_catching_up():
             missing = cursor.next_seq - subscription.next_seq
             if missing <= 0:
                 cursor.go_live(subscription)
@@ -304,7 +307,7 @@ class Hub:
                     )
                 except RoomlogError as error:
                     log.warning("backlog_unavailable", room=cursor.room, seq=subscription.next_seq, error=str(error))
-                if not subscription.is_catching_up:
+                if not subscription.is_catching_up():
                     return
                 if not events:
                     misses += 1
@@ -315,27 +318,39 @@ class Hub:
                     continue
             misses = 0
             give_up_at = self._loop.time() + BACKLOG_TIMEOUT_S
-            if not self._hand_over(subscription, events, source):
+            if not await self._hand_over(subscription, events, source):
                 return
-            await connection.writable()
 
-    def _hand_over(self, subscription: Subscription, events: list[Event], source: str) -> bool:
+    async def _hand_over(self, subscription: Subscription, events: list[Event], source: str) -> bool:
+        """Hand a page of history to a subscription, as fast as its client reads.
+
+        False when its window is full: nothing may be awaited then, since its ACK begins a new stream.
+        """
         connection = subscription.connection
-        handed = 0
+        handed = size = 0
         for event in events:
             if event.seq != subscription.next_seq:  # a NACK moved it meanwhile, or a source broke its promise
                 break
-            connection.outbox.append(subscription.frame(Encoded(event)))
+            frame = subscription.frame(Encoded(event))
+            connection.outbox.append(frame)
             subscription.next_seq = event.seq + 1
             handed += 1
+            size += len(frame)
             if subscription.window is not None and not subscription.window.is_open:
                 subscription.mode = Mode.PAUSED
                 break
-        if handed:
-            metrics.gateway_backlog_events.labels(source).inc(handed)
-            metrics.gateway_deliveries.inc(handed)
+            if size >= PAGE_BYTES:
+                size = 0
+                await connection.writable()
+                if not subscription.is_catching_up():
+                    break
+        metrics.gateway_backlog_events.labels(source).inc(handed)
+        metrics.gateway_deliveries.inc(handed)
+        if subscription.mode is Mode.PAUSED:
             self.touched(connection)
-        return subscription.is_catching_up
+            return False
+        await connection.writable()
+        return True
 
 
 class _Watch:
