@@ -6,9 +6,9 @@ searched once is not searched again. What does not fit the limits is refused fro
 
 The versions differ in four things only, and all of them stand in this file: escapes in headers (none in 1.0; `\n`
 `\c` `\\` in 1.1; `\r` too in 1.2; never in CONNECT, STOMP, CONNECTED), blanks around header names and values (trimmed
-in 1.0 only), a raw CR inside a header line (an error in 1.2 only) and bodies (1.0 lets every frame have one and ignores
-it; 1.1 and 1.2 only SEND, MESSAGE and ERROR). Where peers are known to be sloppy and nothing can be misread, we are
-generous: CRLF in every version, a raw colon in a value, NULs and EOLs between frames.
+in 1.0 only), a raw CR inside a header line (an error in 1.2 only) and the body of SUBSCRIBE (ignored in 1.0, as that
+specification says; else only SEND, MESSAGE and ERROR may have one). Where peers are known to be sloppy and nothing can
+be misread, we are generous: CRLF in every version, a raw colon in a value, NULs and EOLs between frames.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ class FrameDecoder:
             )
         length = int(text)
         if length and not self._may_have_body(command):
-            raise body_not_allowed(command, receipt)
+            self._refuse_any_body(command, receipt)
         if length > self._limits.body_bytes_max:
             self._refuse_body(receipt)
         return length
@@ -237,7 +237,7 @@ class FrameDecoder:
             if len(buffer) <= at:
                 return None
             if buffer[at]:
-                raise body_not_allowed(command, headers.get("receipt"))
+                self._refuse_any_body(command, headers.get("receipt"))
             return self._take(at, at + 1)
         bound = at + self._limits.body_bytes_max + 1
         end = buffer.find(b"\0", self._searched, bound)
@@ -249,8 +249,7 @@ class FrameDecoder:
         return None
 
     def _may_have_body(self, command: str) -> bool:
-        """Before the version is known it is for whoever negotiates to refuse the body of CONNECT."""
-        return command in BODY_COMMANDS or self.version is None or self.version is Version.V10
+        return command in BODY_COMMANDS or (command == "SUBSCRIBE" and self.version is Version.V10)
 
     def _take(self, end: int, frame_end: int) -> Frame:
         assert self._head is not None
@@ -275,6 +274,9 @@ class FrameDecoder:
             Code.BODY_TOO_LARGE, f"a body of more than {self._limits.body_bytes_max} bytes", receipt_id=receipt
         )
 
+    def _refuse_any_body(self, command: str, receipt: str | None) -> NoReturn:
+        raise RemoteProtocolError(Code.BODY_NOT_ALLOWED, f"{command} may not have a body", receipt_id=receipt)
+
     def _refuse_command(self, command: str, head: bytes) -> NoReturn:
         if command in CLIENT_COMMANDS or command in SERVER_COMMANDS:
             self._fail(Code.UNEXPECTED_FRAME, f"{command} is sent by the other side", head)
@@ -298,11 +300,6 @@ class FrameDecoder:
                 except (UnicodeDecodeError, RemoteProtocolError):
                     return None
         return None
-
-
-def body_not_allowed(command: str, receipt: str | None) -> RemoteProtocolError:
-    """The refusal of a body where none may be."""
-    return RemoteProtocolError(Code.BODY_NOT_ALLOWED, f"{command} may not have a body", receipt_id=receipt)
 
 
 def unescape(text: str, version: Version) -> str:

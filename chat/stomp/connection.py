@@ -17,7 +17,7 @@ from typing import ClassVar, Final, TypeVar
 
 from chat.errors import Code, LocalProtocolError, Refused, RemoteProtocolError
 from chat.stomp.acks import AckLedger, AckTarget
-from chat.stomp.codec import FrameDecoder, body_not_allowed, encode_frame
+from chat.stomp.codec import FrameDecoder, encode_frame
 from chat.stomp.events import (
     Abort,
     Ack,
@@ -218,8 +218,6 @@ class ServerConnection:
         version = agree_version(headers.get("accept-version"))
         if version is Version.V10:
             headers = {name.strip(): value.strip() for name, value in reversed(headers.items())}
-        elif frame.body:
-            raise body_not_allowed(frame.command, headers.get("receipt"))
         heart_beat = parse_heart_beat(headers.get("heart-beat"))
         host = headers.get("host")
         if self._hosts and host is not None and host not in self._hosts:

@@ -48,7 +48,7 @@ SERVER_COMMANDS: Final = frozenset({"CONNECTED", "MESSAGE", "RECEIPT", "ERROR"})
 UNESCAPED_COMMANDS: Final = frozenset({"CONNECT", "STOMP", "CONNECTED"})
 """Never escaped, in any version, because the version is not agreed yet (STOMP 1.2, "Value Encoding")."""
 BODY_COMMANDS: Final = frozenset({"SEND", "MESSAGE", "ERROR"})
-"""Only these may have a body (STOMP 1.1 and 1.2, "Body"); held in 1.0 too."""
+"""Only these may have a body (STOMP 1.1 and 1.2, "Body"). 1.0 is silent, but for SUBSCRIBE."""
 
 RESERVED_HEADERS: Final = frozenset(
     {
