@@ -7,7 +7,7 @@
 | `namespace`, `module_namespace` | names that no other test (module) uses; nothing is created |
 | `topics`, `module_topics` | that namespace with its Kafka topics |
 | `keyspace`, `module_keyspace` | that namespace with its Cassandra keyspace |
-| `worker`, `module_worker` | that namespace with both, and `await worker("gateway")` |
+| `worker`, `module_worker` | that namespace with its topics, and `await worker("gateway")`, which makes the keyspace |
 
 A keyspace costs a second or two, so tests that can share one, with rooms of their own, take the `module_` fixtures.
 """
@@ -83,8 +83,7 @@ def module_keyspace(module_namespace: Namespace) -> Namespace:
 
 
 @pytest.fixture
-def worker(topics: Namespace, keyspace: Namespace, request: pytest.FixtureRequest) -> Iterator[Workers]:
-    assert topics is keyspace
+def worker(topics: Namespace, request: pytest.FixtureRequest) -> Iterator[Workers]:
     workers = Workers(topics)
     request.node.stash[_WORKERS] = [workers]
     yield workers
@@ -92,10 +91,7 @@ def worker(topics: Namespace, keyspace: Namespace, request: pytest.FixtureReques
 
 
 @pytest.fixture(scope="module")
-def module_worker(
-    module_topics: Namespace, module_keyspace: Namespace, request: pytest.FixtureRequest
-) -> Iterator[Workers]:
-    assert module_topics is module_keyspace
+def module_worker(module_topics: Namespace, request: pytest.FixtureRequest) -> Iterator[Workers]:
     workers = Workers(module_topics)
     request.node.stash[_WORKERS] = [workers]
     yield workers

@@ -391,11 +391,16 @@ class Workers:
     def __init__(self, namespace: Namespace) -> None:
         self.namespace = namespace
         self.all: list[Worker] = []
+        self._has_keyspace = False
 
     async def __call__(self, role: str, *, start: bool = True, **changed: Any) -> Worker:
         """A worker of `role`, ready (`start=False`: made, not started); `changed` are settings by name."""
         count = sum(worker.role == role for worker in self.all)
         name = role if count == 0 else f"{role}-{count + 1}"
+        if role != "sequencer" and not self._has_keyspace:
+            # A keyspace costs seconds: made when somebody comes who reads or writes it.
+            self._has_keyspace = True
+            await asyncio.to_thread(self.namespace.make_keyspace)
         worker = Worker(name, role, self.namespace.environment(**changed), self.namespace.data / "log" / f"{name}.log")
         self.all.append(worker)
         if start:
