@@ -8,7 +8,10 @@ it sends its clients away with 1001, spread over `drain_s`, after it has appende
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+from collections.abc import Coroutine
+from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -33,7 +36,7 @@ from web import closing
 from web.backlog import Backlog
 from web.connection import Connection
 from web.dispatch import Dispatch
-from web.hub import Hub
+from web.hub import EXIT_BROKEN, Hub
 from web.inflight import InFlight
 
 log = logs.get(__name__)
@@ -104,14 +107,17 @@ class Gateway:
 
     def begin(self) -> None:
         """Start what runs beside the connections; readiness tells when it is done."""
-        self._tasks = [
-            asyncio.create_task(self._start(), name="gateway-start"),
-            asyncio.create_task(self._turn_wheel(), name="gateway-wheel"),
-        ]
+        self._spawn(self._start(), "gateway-start")
+        self._spawn(self._turn_wheel(), "gateway-wheel")
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(_leave_on_failure)
+        self._tasks.append(task)
 
     async def _start(self) -> None:
         await self._producer.start()
-        self._tasks.append(asyncio.create_task(self.tail.run(), name="tail"))
+        self._spawn(self.tail.run(), "tail")
         await self.tail.caught_up.wait()
         readiness.ok("tail")
         log.info("ready", worker=self.settings.worker, port=self.settings.web_port)
@@ -223,6 +229,13 @@ class Gateway:
             metrics.gateway_outbox_bytes.set(sum(waiting))
             self.in_flight.observe()
             self.commands.expire()
+
+
+def _leave_on_failure(task: asyncio.Task[None]) -> None:
+    """Without its tail or its wheel a gateway would look alive and deliver nothing: better to leave and come back."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("leaving", task=task.get_name(), error=repr(error))
+        os._exit(EXIT_BROKEN)
 
 
 readiness.expect("tail", "reading the log")

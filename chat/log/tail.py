@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from chat import logs, metrics
-from chat.errors import LogHole
+from chat.errors import LogHole, Unavailable
 from chat.log.taking import START, Position, Take, Taker
 
 log = logs.get(__name__)
@@ -75,7 +75,7 @@ class Tail:
                 log.error("tail_position_lost", error=str(error))
                 self._takers.clear()
                 self._on_health(False, f"tail: {error}")
-            except (KafkaError, OSError) as error:
+            except (KafkaError, OSError, Unavailable) as error:
                 log.warning("tail_restarts", error=repr(error))
                 self._on_health(False, f"Kafka: {error}")
             await asyncio.sleep(RESTART_DELAY_S)

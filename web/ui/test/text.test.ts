@@ -26,8 +26,9 @@ describe('links', () => {
     ['see https://example.org/a.', 'https://example.org/a'],
     ['(https://example.org/a)', 'https://example.org/a'],
     ['https://example.org/a_(b)', 'https://example.org/a_(b)'],
-    ['“https://example.org/?q=1,2!”', 'https://example.org/?q=1,2!”'],
-    ['https://example.org…', 'https://example.org…'],
+    ['“https://example.org/?q=1,2!”', 'https://example.org/?q=1,2'],
+    ['https://example.org…', 'https://example.org'],
+    ['https://example.org/한글。', 'https://example.org/한글'],
     ['<https://example.org/a>', 'https://example.org/a'],
     ['**https://example.org/a**', 'https://example.org/a'],
   ])('%s links to %s', (text, address) => {

@@ -221,11 +221,15 @@ export const languages = { en, ko } as const;
 export type Language = keyof typeof languages;
 export const languageNames: Record<Language, string> = { en: 'English', ko: '한국어' };
 
+export function isLanguage(text: string): text is Language {
+  return Object.hasOwn(languages, text);
+}
+
 /** The first language that a browser asks for and we speak; English when there is none. */
 export function preferredLanguage(asked: readonly string[]): Language {
   for (const tag of asked) {
     const language = tag.toLowerCase().split('-')[0]!;
-    if (language in languages) return language as Language;
+    if (isLanguage(language)) return language;
   }
   return 'en';
 }

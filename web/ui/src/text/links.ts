@@ -5,7 +5,7 @@
 
 export type Part = { readonly text: string; readonly href?: string };
 
-const ADDRESS = /https?:\/\/[^\s<>"'`{}|\\^]+/gi;
+const ADDRESS = /https?:\/\/[^\s<>"'`{}|\\^“”‘’「」『』]+/gi;
 const LINKS_MAX = 100;
 
 export function partsOf(text: string): readonly Part[] {
@@ -30,7 +30,7 @@ function trimmed(address: string): string {
   for (;;) {
     const last = text.at(-1)!;
     const unopened = (last === ')' && !text.includes('(')) || (last === ']' && !text.includes('['));
-    if (!unopened && !/[.,;:!?*_~)\]]/.test(last)) return text;
+    if (!unopened && !/[.,;:!?*_~)\]…。、，！？）]/.test(last)) return text;
     if ((last === ')' || last === ']') && !unopened) return text;
     text = text.slice(0, -1);
   }

@@ -5,7 +5,7 @@ import { useEffect, useLayoutEffect, useMemo, useReducer, useState } from 'preac
 import { Chat } from '../chat';
 import { hashOfRoom, isUserId, roomFromHash } from '../model/ids';
 import { load, save } from '../net/storage';
-import { languages, preferredLanguage, type Language } from '../text/catalogue';
+import { isLanguage, preferredLanguage, type Language } from '../text/catalogue';
 import { Banner } from './banner';
 import { speech, SpeechContext, useSpeech } from './context';
 import { Icon } from './icons';
@@ -22,7 +22,7 @@ function socketUrl(): string {
 
 function savedLanguage(): Language {
   const saved = load('language');
-  return saved !== null && saved in languages ? (saved as Language) : preferredLanguage(navigator.languages);
+  return saved !== null && isLanguage(saved) ? saved : preferredLanguage(navigator.languages);
 }
 
 function savedTheme(): Theme {
