@@ -44,5 +44,4 @@ reader = DurableReader(
 @app.agent(events_topic)
 async def archive_room_events(stream: Any) -> None:
     """Take every record of the assigned partitions."""
-    async for event in stream.noack().events():
-        await reader.take(event.message)
+    await reader.follow(stream)

@@ -20,16 +20,16 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, NoReturn, cast
 
-import faust
 from aiokafka.errors import IllegalStateError, KafkaError
 from faust.types import TP
 
 from agents.batches import BatchWriter, Write
+from agents.bulk import in_bulk
 from agents.dead_letters import DeadLetters
-from agents.engine import Consumer
+from agents.engine import Consumer, RoomlogApp
 from agents.reading import Reading
 from chat import logs, metrics
 from chat.errors import BrokenInvariant, Code, Refused
@@ -58,11 +58,11 @@ TIME_MAX_US: Final = 2**53
 
 
 class DurableReader:
-    """Reads `room.events` for one role. Feed it from a Faust agent: `await reader.take(event.message)`."""
+    """Reads `room.events` for one role. Feed it from a Faust agent (see `follow`)."""
 
     def __init__(
         self,
-        app: faust.App,
+        app: RoomlogApp,
         settings: Settings,
         *,
         store: str,
@@ -109,55 +109,63 @@ class DurableReader:
         self._log_records = {take: metrics.log_records.labels(take.name.lower()) for take in Take}
         readiness.expect("partitions", "none assigned yet")
         readiness.expect(store, "nothing written or asked yet")
-        app.on_partitions_assigned.connect(self._on_assigned)
+        in_bulk(app)
+        app.on_rebalance_complete.connect(self._on_assigned)  # type: ignore[arg-type]  # it takes no assignment
         app.on_partitions_revoked.connect(self._on_revoked)
         app.on_before_shutdown.connect(self._on_shutdown)
 
     # ------------------------------------------------------------ records
 
-    async def take(self, message: Any) -> None:
-        """One record, as Faust has it. Waits while the store does not keep up; raises nothing."""
-        reading = self._readings.get(message.partition)
-        if reading is None:
-            return
-        missing = message.offset - reading.taker.offset - 1
-        if missing:
+    async def follow(self, stream: Any) -> None:
+        """The body of the role's agent: take whatever its stream has, for ever."""
+        async for event in stream.noack().events():
+            await self.take(event.message.partition, event.value)
+
+    async def take(self, partition: int, records: Sequence[Any]) -> None:
+        """Records of one partition, as Faust has them. Waits while the store does not keep up; raises nothing."""
+        for record in records:
+            reading = self._readings.get(partition)
+            if reading is None:
+                return
+            missing = record.offset - reading.taker.offset - 1
+            if missing < 0:
+                continue
             if missing > 0:
                 await self._seek(reading)
-            return
-        try:
-            full = self._add(reading, message)
-        except BrokenInvariant as error:
-            leave(f"{self._topic} partition {message.partition} offset {message.offset}: {error}")
-        if full:
-            await self._writer.room()
+                return
+            try:
+                full = self._add(reading, record)
+            except BrokenInvariant as error:
+                leave(f"{self._topic} partition {partition} offset {record.offset}: {error}")
+            if full:
+                await self._writer.room()
 
-    def _add(self, reading: Reading, message: Any) -> bool:
-        take = reading.taker.take(message.offset, message.headers or ())
+    def _add(self, reading: Reading, record: Any) -> bool:
+        take = reading.taker.take(record.offset, record.headers)
         self._log_records[take].inc()
-        reading.taken_at_s = message.timestamp
+        reading.taken_at_ms = record.timestamp
         if take is Take.EVENT:
             try:
-                event = read_event(message.key, message.value)
+                event = read_event(record.key, record.value)
             except Refused as refused:
-                return self._park(reading, message, refused.code, refused.message)
-            return self._writer.add(reading, Stored(event, message.value))
+                return self._park(reading, record, refused.code, refused.message)
+            return self._writer.add(reading, Stored(event, record.value))
         if take is Take.FOREIGN:
-            return self._park(reading, message, Code.UNDECODABLE, "no record of ours: its headers are not")
+            return self._park(reading, record, Code.UNDECODABLE, "no record of ours: its headers are not")
         return self._writer.add(reading)
 
-    def _park(self, reading: Reading, message: Any, code: Code, detail: str) -> bool:
+    def _park(self, reading: Reading, record: Any, code: Code, detail: str) -> bool:
         if not self._parks or reading.again:
             return self._writer.add(reading)
         letter = self._dead_letters.letter(
             self._topic,
-            message.partition,
-            message.offset,
+            record.partition,
+            record.offset,
             code=code,
             detail=detail,
-            key=message.key,
-            value=message.value,
-            headers=tuple(message.headers or ()),
+            key=record.key,
+            value=record.value,
+            headers=record.headers,
         )
         return self._writer.add(reading, parked=letter)
 
@@ -193,10 +201,10 @@ class DurableReader:
 
     # ------------------------------------------------------------ assignment
 
-    async def _on_assigned(self, _app: Any, /, *args: Any, **_: Any) -> None:
-        # Here no record flows; afterwards Faust seeks to the committed offsets and lets them flow.
-        assigned: set[TP] = args[0]
-        mine = {tp.partition for tp in assigned if tp.topic == self._topic}
+    async def _on_assigned(self, _app: Any, /, **_: Any) -> None:
+        # Faust awaits this one while no record flows, then seeks to the committed offsets and lets them flow.
+        # (`on_partitions_assigned` is awaited beside the start of the flow.)
+        mine = {tp.partition for tp in self._consumer.assignment() if tp.topic == self._topic}
         try:
             if not self._tasks:
                 self._tasks = [self._spawn(self._writer.run()), self._spawn(self._tick())]
@@ -249,7 +257,7 @@ class DurableReader:
                 lag = max(0, end - 1 - offset)
                 metrics.log_lag_records.labels(reading.partition).set(lag)
                 metrics.log_lag_seconds.labels(reading.partition).set(
-                    max(0.0, now_s - reading.taken_at_s) if lag and reading.taken_at_s else 0.0
+                    max(0.0, now_s - reading.taken_at_ms / 1000) if lag and reading.taken_at_ms else 0.0
                 )
                 # A record that was fetched and lost shows only when the next one comes: in silence, look.
                 if lag and before.get(reading) == offset and not self._writer.full:
@@ -286,6 +294,8 @@ class DurableReader:
                 reading.committed = checkpoint
 
     async def _commit(self, checkpoints: Mapping[int, tuple[Position, Checkpoint]]) -> bool:
+        if not checkpoints:
+            return True
         return await self._consumer.commit_positions(
             {
                 TP(self._topic, partition): (position.offset + 1, checkpoint.encode())

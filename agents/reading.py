@@ -28,7 +28,7 @@ class Reading:
         "committed",
         "partition",
         "sought_at",
-        "taken_at_s",
+        "taken_at_ms",
         "taker",
         "written",
     )
@@ -41,7 +41,7 @@ class Reading:
         """Everything at or before it is written."""
         self.committed = start
         self.sought_at = 0.0
-        self.taken_at_s = 0.0
+        self.taken_at_ms = 0
         """Log time of the last record read."""
         self._known = start.newest
         self._again_s = again_s

@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 from chat.records import Event
 from chat.settings import Settings
 from chat.stores.cassandra.history import bucket_of
-from chat.stores.cassandra.session import Session
+from chat.stores.cassandra.session import Encoded, Session, bigint, integer
 from chat.stores.model import Stored
-
-Statement = tuple[str, tuple[Any, ...]]
 
 PARTITION_ROWS_MAX: Final = 100
 """Rows of one partition in one batch: past that nothing is gained (measured)."""
@@ -77,76 +75,85 @@ class ArchiveStore:
                 raise failure
         return sum(map(len, requests))
 
-    async def _write(self, request: list[Statement]) -> None:
+    async def _write(self, request: list[Encoded]) -> None:
         async with self._slots:
             await self._session.write(request)
 
 
-def requests_of(events: Iterable[Stored]) -> Iterator[list[Statement]]:
+def requests_of(events: Iterable[Stored]) -> Iterator[list[Encoded]]:
     """The requests that archive `events`, each one a list of statements."""
     logs: dict[tuple[str, int], list[Stored]] = {}
     heads: dict[str, Event] = {}
-    small: list[tuple[int, Statement]] = []
+    small: list[Encoded] = []
     for stored in events:
         event = stored.event
         logs.setdefault((event.room, bucket_of(event.seq)), []).append(stored)
-        # A batch may hold events of one room only in order, but heads must not depend on it.
         if (head := heads.get(event.room)) is None or head.at < event.at:
             heads[event.room] = event
-        small.extend((_weight(*values), (cql, values)) for cql, values in _views(event))
+        if event.opens is not None or event.member is not None:
+            small.extend(_views(event))
     for (_, bucket), rows in logs.items():
         if len(rows) == 1:
-            event, value = rows[0]
-            small.append((_weight(value, event.room, event.sender), _log_row(bucket, event, value)))
+            small.append(_log_row(integer(bucket), *rows[0]))
         else:
             yield from _partition_batches(bucket, rows)
-    small.extend((_weight(event.room), _head_row(event)) for event in heads.values())
+    small.extend(map(_head_row, heads.values()))
     yield from _mixed_batches(small)
 
 
-def _partition_batches(bucket: int, rows: list[Stored]) -> Iterator[list[Statement]]:
-    batch: list[Statement] = []
+def _partition_batches(bucket: int, rows: list[Stored]) -> Iterator[list[Encoded]]:
+    batch: list[Encoded] = []
     size = 0
+    encoded_bucket = integer(bucket)
     for event, value in rows:
         if batch and (len(batch) >= PARTITION_ROWS_MAX or size + len(value) > PARTITION_BYTES_MAX):
             yield batch
             batch, size = [], 0
-        batch.append(_log_row(bucket, event, value))
+        batch.append(_log_row(encoded_bucket, event, value))
         size += len(value)
     yield batch
 
 
-def _mixed_batches(rows: list[tuple[int, Statement]]) -> Iterator[list[Statement]]:
-    batch: list[Statement] = []
+def _mixed_batches(rows: list[Encoded]) -> Iterator[list[Encoded]]:
+    batch: list[Encoded] = []
     size = 0
-    for weight, statement in rows:
+    for row in rows:
+        weight = ROW_OVERHEAD_BYTES + sum(map(len, row[1]))
         if batch and (len(batch) >= MIXED_ROWS_MAX or size + weight > MIXED_BYTES_MAX):
             yield batch
             batch, size = [], 0
-        batch.append(statement)
+        batch.append(row)
         size += weight
     if batch:
         yield batch
 
 
-def _log_row(bucket: int, event: Event, value: bytes) -> Statement:
-    return _LOG, (event.room, bucket, event.seq, event.at, event.kind, event.sender, value, event.at)
+def _log_row(bucket: bytes, event: Event, value: bytes) -> Encoded:
+    at = bigint(event.at)
+    return _LOG, [
+        event.room.encode(),
+        bucket,
+        bigint(event.seq),
+        at,
+        event.kind.encode(),
+        event.sender.encode(),
+        value,
+        at,
+    ]
 
 
-def _head_row(event: Event) -> Statement:
-    return _HEAD, (event.room, event.seq, event.msg_no, event.members, event.at, event.at)
+def _head_row(event: Event) -> Encoded:
+    at = bigint(event.at)
+    return _HEAD, [event.room.encode(), bigint(event.seq), bigint(event.msg_no), integer(event.members), at, at]
 
 
-def _views(event: Event) -> Iterator[Statement]:
-    at = event.at
+def _views(event: Event) -> Iterator[Encoded]:
+    at, seq, room = bigint(event.at), bigint(event.seq), event.room.encode()
     if (opens := event.opens) is not None:
-        yield _OPENED, (event.room, opens.kind, opens.owner, event.epoch, event.seq, at, at)
+        yield _OPENED, [room, opens.kind.encode(), opens.owner.encode(), event.epoch.encode(), seq, at, at]
         if opens.name is not None:  # a null would be a tombstone
-            yield _NAMED, (event.room, opens.name, at)
+            yield _NAMED, [room, opens.name.encode(), at]
     if (change := event.member) is not None:
-        yield _MEMBER, (event.room, change.user, change.role, event.seq, at, at)
-        yield _USER_ROOM, (change.user, event.room, change.role, event.seq, at, at)
-
-
-def _weight(*values: Any) -> int:
-    return ROW_OVERHEAD_BYTES + sum(len(value) if isinstance(value, (str, bytes)) else 8 for value in values)
+        user, role = change.user.encode(), change.role.encode()
+        yield _MEMBER, [room, user, role, seq, at, at]
+        yield _USER_ROOM, [user, room, role, seq, at, at]

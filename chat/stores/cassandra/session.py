@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import struct
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from cassandra import ConsistencyLevel, DriverException
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
 from cassandra.policies import ConstantReconnectionPolicy, DCAwareRoundRobinPolicy, TokenAwarePolicy
-from cassandra.query import BatchStatement, BatchType, PreparedStatement
+from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement
 
 from chat import logs
 from chat.errors import Unavailable
@@ -26,6 +27,12 @@ from chat.settings import Settings
 log = logs.get(__name__)
 
 Row = tuple[Any, ...]
+
+Encoded = tuple[str, list[bytes]]
+"""A prepared write and its values as the protocol has them: text as UTF-8, numbers by `bigint` and `integer`, blobs."""
+
+bigint = struct.Struct(">q").pack
+integer = struct.Struct(">i").pack
 
 REQUEST_TIMEOUT_S: Final = 5.0
 """A write that was not answered for so long is tried again by its owner (every write is idempotent)."""
@@ -119,21 +126,24 @@ class Session:
         session = await self.ready()
         return list(await self._run(session, self._prepared[cql].bind(values)))
 
-    async def write(self, statements: Sequence[tuple[str, Sequence[Any]]]) -> None:
+    async def write(self, statements: Sequence[Encoded]) -> None:
         """Prepared writes, as one request: as an unlogged batch when there are several.
 
         All are applied when it returns; any may or may not be applied when it raises `Unavailable`.
         """
         session = await self.ready()
-        prepared = self._prepared
+        cql, values = statements[0]
+        first = BoundStatement(self._prepared[cql])
+        first.values = values
         if len(statements) == 1:
-            cql, values = statements[0]
-            await self._run(session, prepared[cql].bind(values))
+            await self._run(session, first)
             return
+        # `BatchStatement.add` would serialise each value by its column's type: 12 us a row instead of 1 (measured).
         batch = BatchStatement(BatchType.UNLOGGED)
         batch.is_idempotent = True
+        batch.keyspace, batch.routing_key = first.keyspace, first.routing_key
         for cql, values in statements:
-            batch.add(prepared[cql], values)
+            batch._add_statement_and_params(True, self._prepared[cql].query_id, values)  # noqa: SLF001
         await self._run(session, batch)
 
     async def ready(self) -> Any:
