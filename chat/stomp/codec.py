@@ -125,30 +125,35 @@ class FrameDecoder:
         buffer, limits = self._buffer, self._limits
         first = buffer.find(b"\n", 0, COMMAND_BYTES_MAX)
         if first < 0 and len(buffer) < COMMAND_BYTES_MAX and 0 not in buffer:
-            self._searched = 0
             return
-        command = bytes(buffer[: first if first >= 0 else COMMAND_BYTES_MAX]).removesuffix(b"\r")
-        if first < 0 or command.decode("latin-1") not in self._commands:
-            self._refuse_command(command.decode("latin-1"), bytes(buffer[: limits.head_bytes_max]))
-        if buffer.find(b"\0", start) >= 0:
-            self._fail(Code.BAD_FRAME, "NUL before the blank line that ends the headers", bytes(buffer))
-        self._lines += buffer.count(b"\n", self._searched)
+        command = bytes(buffer[: first if first >= 0 else COMMAND_BYTES_MAX]).removesuffix(b"\r").decode("latin-1")
+        if first < 0 or command not in self._commands:
+            self._refuse_command(command, self._whole_lines())
+        if buffer.find(b"\0", start, limits.head_bytes_max) >= 0:
+            self._fail(Code.BAD_FRAME, "NUL before the blank line that ends the headers", self._whole_lines())
+        self._lines += buffer.count(b"\n", self._searched, limits.head_bytes_max)
         self._searched = len(buffer)
         if self._lines - 1 > limits.headers_max:
-            self._fail(Code.TOO_MANY_HEADERS, f"more than {limits.headers_max} headers", bytes(buffer))
-        if len(buffer) - 1 - buffer.rfind(b"\n") > limits.header_bytes_max + 1:  # one more for the CR of a CRLF
-            self._fail(Code.HEADER_TOO_LONG, f"a header of more than {limits.header_bytes_max} bytes", bytes(buffer))
-        if len(buffer) >= limits.head_bytes_max:
-            head = bytes(buffer[: limits.head_bytes_max])
-            self._check_head_size(head)
-            self._fail(Code.HEADERS_TOO_LARGE, f"more than {limits.head_bytes_max} bytes of headers", head)
+            self._fail(Code.TOO_MANY_HEADERS, f"more than {limits.headers_max} headers", self._whole_lines())
+        full = len(buffer) >= limits.head_bytes_max
+        last_line = len(buffer) - 1 - buffer.rfind(b"\n")
+        if full or last_line > limits.header_bytes_max + 1:  # one more for the CR of a CRLF
+            self._check_head_size(bytes(buffer[: limits.head_bytes_max]), self._whole_lines())
+        if full:
+            self._fail(
+                Code.HEADERS_TOO_LARGE, f"more than {limits.head_bytes_max} bytes of headers", self._whole_lines()
+            )
 
-    def _check_head_size(self, head: bytes) -> None:
+    def _whole_lines(self) -> bytes:
+        """The complete lines of a head that is not complete."""
+        return bytes(self._buffer[: max(self._buffer.rfind(b"\n", 0, self._limits.head_bytes_max), 0)])
+
+    def _check_head_size(self, head: bytes, whole_lines: bytes) -> None:
         limits, lines = self._limits, head.split(b"\n")
         if len(lines) - 1 > limits.headers_max:
-            self._fail(Code.TOO_MANY_HEADERS, f"more than {limits.headers_max} headers", head)
+            self._fail(Code.TOO_MANY_HEADERS, f"more than {limits.headers_max} headers", whole_lines)
         if max(len(line.removesuffix(b"\r")) for line in lines) > limits.header_bytes_max:
-            self._fail(Code.HEADER_TOO_LONG, f"a header of more than {limits.header_bytes_max} bytes", head)
+            self._fail(Code.HEADER_TOO_LONG, f"a header of more than {limits.header_bytes_max} bytes", whole_lines)
 
     def _parse_head(self, head: bytes) -> tuple[str, dict[str, str]]:
         try:
@@ -166,7 +171,7 @@ class FrameDecoder:
         if command not in self._commands:
             self._refuse_command(command, head)
         if len(lines) > self._limits.headers_max or len(head) > self._limits.header_bytes_max:
-            self._check_head_size(head)
+            self._check_head_size(head, head)
         try:
             headers = dict([line.split(":", 1) for line in lines])
         except ValueError:  # a line without a colon
@@ -282,18 +287,15 @@ class FrameDecoder:
             self._fail(Code.UNEXPECTED_FRAME, f"{command} is sent by the other side", head)
         self._fail(Code.UNKNOWN_COMMAND, "the first line is no STOMP command", head)
 
-    def _fail(self, code: Code, message: str, head: bytes) -> NoReturn:
+    def _fail(self, code: Code, message: str, whole_lines: bytes) -> NoReturn:
         """Refuse a frame whose headers could not be read as a whole, with its receipt if that one can be."""
-        receipt = self._receipt_in(head[: self._limits.head_bytes_max])
-        raise RemoteProtocolError(code, message, receipt_id=receipt) from None
+        raise RemoteProtocolError(code, message, receipt_id=self._receipt_in(whole_lines)) from None
 
-    def _receipt_in(self, head: bytes) -> str | None:
-        head, blank, _ = head.partition(b"\0")[0].replace(b"\r\n", b"\n").partition(b"\n\n")
-        lines = head.split(b"\n")
-        for line in lines[1:] if blank else lines[1:-1]:  # the last line may be cut off
+    def _receipt_in(self, whole_lines: bytes) -> str | None:
+        for line in whole_lines.partition(b"\0")[0].split(b"\n")[1:]:
             if line.startswith(b"receipt:") and len(line) <= self._limits.header_bytes_max:
                 try:
-                    value = line.removeprefix(b"receipt:").decode()
+                    value = line.removeprefix(b"receipt:").removesuffix(b"\r").decode()
                     if self.version is None or self.version is Version.V10:
                         return value.strip(_PADDING)
                     return unescape(value, self.version)

@@ -147,7 +147,7 @@ class ServerConnection:
             self._stop_reading()
             events.append(Violation(error))
             return events
-        if not any_frame and not decoder.buffered and data:
+        if not any_frame and not decoder.buffered and b"\n" in data:
             events.append(_HEART_BEAT_EVENT)
         return events
 

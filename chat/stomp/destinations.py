@@ -63,6 +63,7 @@ Destination = Room | RoomAction | Rooms | Direct | UserQueue
 _BUILT_IN: Final = re.compile(r"/(?:room|topic|app)/([^/]*)(?:/([a-z][a-z-]{0,31}))?")
 _QUEUES: Final = frozenset(queue.value for queue in Queue)
 _VARIABLE: Final = re.compile(r"\{([a-z]+)\}")
+_OURS: Final = re.compile(r"/room/\{room\}(?:/(?:\{action\}|[a-z][a-z-]{0,31}))?")
 _PATTERNS: Final = {"room": "(?P<room>[^/]*)", "action": "(?P<action>[a-z][a-z-]{0,31})"}
 
 
@@ -108,10 +109,10 @@ def _alias(pair: str) -> tuple[re.Pattern[str], str]:
     names = parts[1::2]
     if (
         not theirs.startswith("/")
-        or not ours.startswith("/room/{room}")
-        or "room" not in names
         or not set(names) <= set(_PATTERNS)
         or len(set(names)) != len(names)
+        or any(brace in text for text in parts[::2] for brace in "{}")
+        or not _OURS.fullmatch(ours)
         or not set(_VARIABLE.findall(ours)) <= set(names)
     ):
         raise ValueError(f"{pair}: an alias is /their/{{room}}=/room/{{room}}")
