@@ -113,14 +113,16 @@ async def redis(settings: Settings, layout: Layout, progress: Progress) -> Servi
 ENGINES_LOCAL: dict[str, Prepare] = {"kafka": kafka, "cassandra": cassandra, "redis": redis}
 
 
-def programs_needed(settings: Settings) -> set[str]:
-    """What must be installed for the engines that this stack starts."""
-    programs: set[str] = set()
+def programs_needed(settings: Settings) -> dict[str, int]:
+    """What must be installed for the engines that this stack starts, as `needs.provide` takes it."""
+    programs: dict[str, int] = {}
     for engine in local_engines(settings):
         if engine == "redis":
-            programs.add("redis-server")
+            programs["redis-server"] = 0
         else:
-            programs |= {"java"} if jars.folder(engine).is_dir() else {"java", "mvn"}
+            programs["java"] = needs.JAVA
+            if not jars.folder(engine).is_dir():
+                programs["mvn"] = 0
     return programs
 
 

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -27,7 +28,12 @@ PACKAGES = {
 }
 """Debian 12's package of each program."""
 
-NODE_MIN = 18
+Programs = Mapping[str, int]
+"""Programs by name, with the oldest version that will do: 17 of Java means 17 and no other, 0 any."""
+
+
+JAVA = 17
+"""Both engines run on it; Cassandra 5 on no later one."""
 
 
 @cache
@@ -37,17 +43,17 @@ def java() -> str | None:
     candidates = [str(Path(home) / "bin" / "java")] if home else []
     candidates += [found] if (found := shutil.which("java")) else []
     candidates += [str(path) for path in sorted(Path("/usr/lib/jvm").glob("*17*/bin/java"))]
-    return next((candidate for candidate in candidates if _version(candidate, "-version") == 17), None)
+    return next((candidate for candidate in candidates if _version(candidate, "-version") == JAVA), None)
 
 
-def missing(programs: set[str]) -> list[str]:
+def missing(programs: Programs) -> list[str]:
     """Those of `programs` that are not there, or too old."""
     lacking = []
-    for program in sorted(programs):
+    for program, oldest in sorted(programs.items()):
         if program == "java":
             there = java() is not None
         elif program == "node":
-            there = (_version(program, "--version") or 0) >= NODE_MIN
+            there = (_version(program, "--version") or 0) >= oldest
         else:
             there = shutil.which(program) is not None
         if not there:
@@ -55,7 +61,7 @@ def missing(programs: set[str]) -> list[str]:
     return lacking
 
 
-async def provide(programs: set[str], layout: Layout, progress: Progress) -> None:
+async def provide(programs: Programs, layout: Layout, progress: Progress) -> None:
     """Return once all of `programs` are there; `StackError` with the command that installs them otherwise."""
     lacking = await asyncio.to_thread(missing, programs)
     if not lacking:

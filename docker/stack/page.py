@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from stack import needs
-from stack.layout import BUILD, ROOT, Layout, write_whole
+from stack.layout import BUILD, ROOT, Layout, read_json, write_whole
 from stack.oneshot import run_logged
 from stack.progress import Progress
 
@@ -17,8 +18,18 @@ BUILT = ROOT / "web" / "static" / "index.html"
 STAMP = BUILD / "page.stamp"
 """Digest of the sources that were built."""
 
+NODE_MIN = 18
+"""Debian 12's own, unless web/ui/package.json asks for more."""
+
 # Folders of web/ui that are made, not written.
 _MADE = {"node_modules", "dist", "coverage"}
+
+
+def node_min() -> int:
+    """The oldest major version of Node that builds the page, as its package.json says."""
+    engines = read_json(SOURCES / "package.json").get("engines", {})
+    found = re.search(r"\d+", str(engines.get("node", "")))
+    return int(found[0]) if found else NODE_MIN
 
 
 def is_current() -> bool:
@@ -66,5 +77,5 @@ def _sources() -> Iterator[Path]:
 async def build_alone(layout: Layout, progress: Progress) -> None:
     """`build` outside a start of the stack: brings Node first."""
     if not is_current():
-        await needs.provide({"node", "npm"}, layout, progress)
+        await needs.provide({"node": node_min(), "npm": 0}, layout, progress)
         await build(layout, progress)

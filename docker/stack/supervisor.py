@@ -70,7 +70,7 @@ class Supervisor:
         ports.check(plan.ports(settings, self._counts), settings.web_host)
         programs = engines.programs_needed(settings)
         if not (self._engines_only or page.is_current()):
-            programs |= {"node", "npm"}
+            programs |= {"node": page.node_min(), "npm": 0}
         await needs.provide(programs, layout, self._progress)
         starts = [self._start_engine(name) for name in plan.local_engines(settings)]
         starts.append(engines.check_external(settings))

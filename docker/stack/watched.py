@@ -66,7 +66,7 @@ class Watched:
         service = self.service
         deadline = time.monotonic() + service.ready_within_s
         while not await service.probe():
-            if self._short_lives >= START_ATTEMPTS and not self.was_ready:
+            if self.restarts >= START_ATTEMPTS and not self.was_ready:
                 raise StackError(f"{service.name} does not start; end of {self._log}:\n{self._last_lines}")
             if time.monotonic() > deadline:
                 raise StackError(

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import yaml
-from stack import jars
 
 from chat import settings
+from stack import jars
 
 DOCKER = Path(__file__).resolve().parents[2] / "docker"
 COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yml").read_text())

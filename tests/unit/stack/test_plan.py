@@ -1,12 +1,12 @@
 from dataclasses import replace
 
 import pytest
-from stack import plan
-from stack.errors import StackError
-from stack.plan import Counts
 
 from chat import settings
 from chat.settings import ROLE_PORT
+from stack import plan
+from stack.errors import StackError
+from stack.plan import Counts
 
 SETTINGS = settings.load({"ROOMLOG_WEB_PORT": "7000", "ROOMLOG_ENGINE_PORT_BASE": "8000"})
 

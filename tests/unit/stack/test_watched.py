@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from stack.errors import StackError
 from stack.layout import Layout
 from stack.processes import end_orphans, orphans
 from stack.watched import FREE_RESTARTS, Service, Watched
-
 from tests.engines import eventually
 
 RESTART_S = 0.2
