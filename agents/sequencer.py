@@ -21,11 +21,11 @@ from agents.engine import Consumer
 from agents.sequencing.attempt import Attempt, Command, Fenced, Limits
 from agents.sequencing.log import Log
 from agents.sequencing.recovery import Stopped, begin_attempts
-from agents.sequencing.rows import Tables, load_rows
+from agents.sequencing.rows import Tables, check_row, load_rows
 from agents.sequencing.snapshots import Snapshots
 from app import app, commands_topic, settings
 from chat import failpoints, logs, metrics
-from chat.errors import LogHole
+from chat.errors import LogHole, Refused, UnknownVersion
 from chat.log.producer import Record
 from chat.log.topics import record_bytes_max
 from chat.readiness import readiness
@@ -102,6 +102,18 @@ class Sequencer:
 
     # ------------------------------------------------------------ assignment
 
+    async def is_row(self, _table: str, record: Any) -> bool:
+        """Whether a record of a changelog may be a row of ours; one that may not is parked."""
+        try:
+            check_row(record.partition, record.key or b"", record.value)
+        except Refused as refusal:
+            await self._log.start()
+            await self._log.park(record, refusal.code, refusal.message)
+            log.error("row_parked", topic=record.topic, partition=record.partition, offset=record.offset)
+            metrics.dead_letters.labels(refusal.code.value).inc()
+            return False
+        return True
+
     async def recover(self) -> None:
         """Faust has read the changelogs of the current assignment: begin an attempt for each partition that is new."""
         started = time.perf_counter()
@@ -119,6 +131,8 @@ class Sequencer:
                     elif result.partition in self._assigned():
                         self._attempts[result.partition] = result
                         result.start(self._ended)
+                    else:
+                        result.rows.drop()
                 log.info(
                     "partitions_recovered", partitions=sorted(new), seconds=round(time.perf_counter() - started, 3)
                 )
@@ -248,6 +262,17 @@ def _tables() -> Tables:
 failpoints.arm(settings.failpoint)
 readiness.expect(READY, "recovering")
 sequencer = Sequencer()
+
+
+async def _check_row(table: str, record: Any) -> bool:
+    try:
+        return await sequencer.is_row(table, record)
+    except UnknownVersion as error:
+        leave(error)
+
+
+app.checkpoints_changelog = checkpoints.changelog_topic.get_topic_name()
+app.row_check = _check_row
 
 
 @app.agent(commands_topic)
