@@ -26,5 +26,5 @@ export default defineConfig({
       '/ws': { target: 'ws://127.0.0.1:6066', ws: true },
     },
   },
-  test: { include: ['test/**/*.test.ts'], environment: 'node' },
+  test: { include: ['test/**/*.test.ts'], environment: 'node', testTimeout: 60_000 },
 });

@@ -25,7 +25,10 @@ const DIRECTORY_POLL_MS = 15_000;
 const DIRECTORY_SOON_MS = 1_500;
 const MEMBERS_SOON_MS = 1_500;
 
-/** Views hear of changes once an animation frame, and this late where there are none. */
+/** A flood of messages is drawn this often: nobody reads faster, and every drawing lays the rows out anew. */
+const REDRAW_MS = 80;
+
+/** Views hear of changes in an animation frame, and this late where there are none. */
 const HIDDEN_FRAME_MS = 250;
 
 /** A page of history that does not reach up to what we hold is asked for again: the store follows the log closely. */
@@ -71,6 +74,7 @@ export class Chat implements LinkListener {
   private readonly saved: SavedOutbox;
   private readonly listeners = new Set<() => void>();
   private notifying = false;
+  private notifiedAt = 0;
   private directoryTimer: ReturnType<typeof setTimeout> | undefined;
   private directoryDueAt = 0;
   private openings = 0;
@@ -102,7 +106,7 @@ export class Chat implements LinkListener {
     this.link.stop();
   }
 
-  /** `listener` is called after changes, once a frame at most. */
+  /** `listener` is called after changes, soon and not too often. */
   onChange(listener: () => void): () => void {
     this.listeners.add(listener);
     return () => this.listeners.delete(listener);
@@ -502,11 +506,17 @@ export class Chat implements LinkListener {
     const notify = (): void => {
       if (!this.notifying) return;
       this.notifying = false;
+      this.notifiedAt = performance.now();
       for (const listener of [...this.listeners]) listener();
     };
-    // A hidden page gets no animation frames, and its title still counts what is unread.
-    requestAnimationFrame(notify);
-    setTimeout(notify, HIDDEN_FRAME_MS);
+    const soon = (): void => {
+      // A hidden page gets no animation frames, and its title still counts what is unread.
+      requestAnimationFrame(notify);
+      setTimeout(notify, HIDDEN_FRAME_MS);
+    };
+    const pauseMs = this.notifiedAt + REDRAW_MS - performance.now();
+    if (pauseMs <= 0) soon();
+    else setTimeout(soon, pauseMs);
   }
 }
 

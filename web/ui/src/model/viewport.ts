@@ -6,7 +6,7 @@
  */
 
 export const ROWS_MAX = 240;
-const ROWS_AT_END = 120;
+const ROWS_AT_END = 60;
 const STEP = 60;
 
 export interface Viewport {

@@ -63,7 +63,9 @@ export function Timeline({ chat, room, title }: Props) {
   };
 
   const place = (): void => {
-    const box = scroller.current!;
+    const box = scroller.current;
+    // A size may be reported while the room is already being left.
+    if (box === null) return;
     if (following.current) {
       box.scrollTop = box.scrollHeight;
     } else if (anchor.current !== null && anchor.current.row.isConnected) {
