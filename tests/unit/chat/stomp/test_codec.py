@@ -335,6 +335,11 @@ def test_at_the_limit_is_taken(eol: bytes) -> None:
     assert decode_by_octet(head + b"x" * 100 + b"\0", TINY) == [frame]
 
 
+def test_limits_are_counted_for_each_frame_alone() -> None:
+    data = b"SEND\n" + header_lines(5) + b"\n" + b"x" * 60 + b"\0"
+    assert len(decode_by_octet(data * 5, TINY)) == 5
+
+
 # ---------------------------------------------------------------- "ERROR": receipt-id where it is known
 
 
