@@ -1,13 +1,16 @@
 """One exchange with a running Roomlog, by a stock client: publish with a receipt, read it back from the beginning.
 
-`python docker/smoke.py ws://127.0.0.1:6066/ws`. Exit status 0 when the message came back; used by .ci/run.
+`python docker/smoke.py ws://127.0.0.1:6066/ws [--room ROOM] [--body TEXT] [--only-read]`. Exit status 0 when the message
+came back; used by .ci/run and the tests.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import threading
 import uuid
+from urllib.parse import urlsplit
 
 import stomp
 
@@ -37,16 +40,16 @@ class Listener(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has 
         sys.stderr.write(f"ERROR: {frame}\n")
 
 
-def exchange(url: str) -> None:
+def exchange(url: str, room: str, body: str, *, publish: bool) -> None:
     """Raises `TimeoutError` or `AssertionError` when the message does not make its way."""
-    host, _, port = url.removeprefix("ws://").partition("/")[0].rpartition(":")
-    room, body = f"smoke-{uuid.uuid4().hex[:12]}", "안녕, Roomlog"
+    address = urlsplit(url)
     listener = Listener()
-    connection = stomp.WSStompConnection([(host, int(port))], ws_path="/ws")
+    connection = stomp.WSStompConnection([(address.hostname, address.port)], ws_path=address.path)
     connection.set_listener("smoke", listener)
     connection.connect("smoke", "", wait=True)
-    connection.send(f"/room/{room}", body, headers={"receipt": "sent"})
-    _wait(listener.receipted, "no RECEIPT")
+    if publish:
+        connection.send(f"/room/{room}", body, headers={"receipt": "sent"})
+        _wait(listener.receipted, "no RECEIPT")
     connection.subscribe(f"/room/{room}", id="1", headers={"x-from-seq": "1"})
     _wait(listener.delivered, "no MESSAGE")
     connection.disconnect()
@@ -59,6 +62,18 @@ def _wait(event: threading.Event, what: str) -> None:
         raise TimeoutError(f"{what} within {WITHIN_S:.0f} s")
 
 
+def main() -> None:
+    """Run one exchange."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("--room", default=f"smoke-{uuid.uuid4().hex[:12]}")
+    parser.add_argument("--body", default="안녕, Roomlog")
+    parser.add_argument("--only-read", action="store_true")
+    arguments = parser.parse_args()
+    exchange(arguments.url, arguments.room, arguments.body, publish=not arguments.only_read)
+    done = "read back" if arguments.only_read else "published, receipted and read back"
+    sys.stdout.write(f"{arguments.url}: {done}\n")
+
+
 if __name__ == "__main__":
-    exchange(sys.argv[1])
-    sys.stdout.write(f"{sys.argv[1]}: published, receipted and read back\n")
+    main()

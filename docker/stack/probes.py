@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Awaitable, Callable
 
 Probe = Callable[[], Awaitable[bool]]
@@ -38,20 +39,34 @@ async def redis(host: str, port: int) -> bool:
     return answer.startswith((b"+PONG", b"-NOAU"))
 
 
-async def http_ok(host: str, port: int, path: str) -> bool:
-    """True when a GET is answered with status 200."""
-    request = f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
-    answer = await _exchange(host, port, request.encode(), 12)
+async def worker(host: str, port: int) -> bool:
+    """True when a worker says that it is ready."""
+    answer = await _exchange(host, port, _readyz(host, port), 12)
     return answer[9:12] == b"200"
 
 
-async def _exchange(host: str, port: int, request: bytes, answer_bytes: int) -> bytes:
+async def waiting_for(host: str, port: int) -> str:
+    """What a worker that is not ready says that it waits for; empty when it says nothing."""
+    _, _, body = (await _exchange(host, port, _readyz(host, port), None)).partition(b"\r\n\r\n")
+    try:
+        reasons = json.loads(body)["waiting_for"]
+        return ", ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return ""
+
+
+def _readyz(host: str, port: int) -> bytes:
+    return f"GET /readyz HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode()
+
+
+async def _exchange(host: str, port: int, request: bytes, answer_bytes: int | None) -> bytes:
+    """The first `answer_bytes` of the answer (None: all of it), or nothing."""
     writer = None
     try:
         async with asyncio.timeout(ANSWER_S):
             reader, writer = await asyncio.open_connection(host, port)
             writer.write(request)
-            return await reader.readexactly(answer_bytes)
+            return await (reader.read() if answer_bytes is None else reader.readexactly(answer_bytes))
     except (OSError, TimeoutError, asyncio.IncompleteReadError):
         return b""
     finally:

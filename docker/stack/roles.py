@@ -32,7 +32,7 @@ def service(worker: Worker, settings: Settings, layout: Layout) -> Service:
             "ROOMLOG_DATA_DIR": str(layout.data),
             "PYTHONUNBUFFERED": "1",
         },
-        probe=partial(probes.http_ok, _reachable(settings.web_host), worker.port, "/readyz"),
+        probe=partial(probes.worker, _reachable(settings.web_host), worker.port),
         address=f"http://{_reachable(settings.web_host)}:{worker.port}",
         ready_within_s=60,
         stop_within_s=settings.drain_seconds + 10,

@@ -17,26 +17,30 @@ async def show(settings: Settings, layout: Layout) -> bool:
     state = read_json(layout.state)
     services: dict[str, dict[str, object]] = state.get("services", {})
     names = list(services)
-    ready = await asyncio.gather(*(_is_ready(name, str(services[name]["address"])) for name in names))
+    states = await asyncio.gather(*(_state(name, str(services[name]["address"])) for name in names))
     sys.stdout.write(f"{state.get('phase', 'starting')}  supervisor {state.get('pid')}  data in {layout.data}\n")
     width = max([len(str(service["address"])) for service in services.values()], default=0)
-    for name, is_ready in zip(names, ready, strict=True):
+    for name, (is_ready, reason) in zip(names, states, strict=True):
         service = services[name]
         restarts = service["restarts"]
         sys.stdout.write(
             f"  {name:<14} {'ready' if is_ready else 'NOT READY':<10} {service['address']!s:<{width}}  "
-            f"process {service['pid'] or '-'}{f', restarted {restarts} times' if restarts else ''}\n"
+            f"process {service['pid'] or '-'}{f', restarts: {restarts}' if restarts else ''}"
+            f"{f' ({reason})' if reason else ''}\n"
         )
     for name in ("kafka", "cassandra", "redis"):
         if name not in plan.local_engines(settings):
             sys.stdout.write(f"  {name:<14} elsewhere  {getattr(settings, name)}\n")
     if not state.get("engines_only"):
         sys.stdout.write(f"page: {state.get('page')}\n")
-    return bool(names) and all(ready)
+    return bool(names) and all(is_ready for is_ready, _ in states)
 
 
-async def _is_ready(name: str, address: str) -> bool:
+async def _state(name: str, address: str) -> tuple[bool, str]:
+    """Is it ready, and what does it wait for."""
     host, _, port = address.removeprefix("http://").rpartition(":")
     if name in _PROBES:
-        return await _PROBES[name](host, int(port))
-    return await probes.http_ok(host, int(port), "/readyz")
+        return await _PROBES[name](host, int(port)), ""
+    if await probes.worker(host, int(port)):
+        return True, ""
+    return False, await probes.waiting_for(host, int(port))

@@ -4,6 +4,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -11,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines import Engines, Stack, eventually_sync, free_ports
+from stack.processes import orphans
+from tests.engines import ROOT, Engines, Stack, eventually_sync, free_ports
 
 ROLES = ("gateway", "sequencer", "archiver", "projector")
 RESTART_S = 0.2
@@ -108,6 +111,30 @@ def test_after_the_supervisor_was_killed_the_next_up_ends_what_it_left_and_start
         assert up.pid(role) != before[role]
         assert not Path(f"/proc/{before[role]}").exists()
     assert is_ready(up.web_port)
+
+
+def test_ctrl_c_stops_what_run_started_and_leaves_nothing(engines: Engines, tmp_path: Path) -> None:
+    stack = Stack(tmp_path, free_ports(6), free_ports(80), f"run{os.getpid()}", engines.environment)
+    with (tmp_path / "shown").open("w+") as shown:
+        running = subprocess.Popen(
+            [sys.executable, str(ROOT / "docker" / "stack"), "run"],
+            env=stack.environment | {"SEQUENCERS": "0", "ARCHIVERS": "0", "PROJECTORS": "0"},
+            stdin=subprocess.DEVNULL,
+            stdout=shown,
+            stderr=shown,
+            start_new_session=True,
+        )
+        try:
+            ready = f"ready: http://127.0.0.1:{stack.web_port}/"
+            eventually_sync(lambda: ready in (tmp_path / "shown").read_text(), "it is ready", within_s=90)
+            gateway = stack.pid("gateway")
+        finally:
+            os.killpg(running.pid, signal.SIGINT)
+            status = running.wait(60)
+    assert status == 0, (tmp_path / "shown").read_text()
+    assert not Path(f"/proc/{gateway}").exists()
+    assert orphans(tmp_path) == []
+    assert not list((tmp_path / "run").glob("*.pid"))
 
 
 def test_a_stack_whose_port_is_taken_does_not_start_and_says_what_moves_it(engines: Engines, tmp_path: Path) -> None:
