@@ -22,7 +22,17 @@ class Client:
 
 def event(seq: int, body: str = "hello") -> Event:
     return Event(
-        v=1, room="r", seq=seq, epoch="e", kind="message", at=seq, sender="ann", msg_no=seq, members=1, chain="", body=body
+        v=1,
+        room="r",
+        seq=seq,
+        epoch="e",
+        kind="message",
+        at=seq,
+        sender="ann",
+        msg_no=seq,
+        members=1,
+        chain="",
+        body=body,
     )
 
 
@@ -132,7 +142,17 @@ def test_a_body_that_is_not_utf8_goes_to_everybody_as_a_binary_frame() -> None:
     cursor, client, dirty = cursor_at(1), Client(), []
     attach(cursor, subscription(client))
     raw = Event(
-        v=1, room="r", seq=1, epoch="e", kind="message", at=1, sender="a", msg_no=1, members=1, chain="", body_b64="/w=="
+        v=1,
+        room="r",
+        seq=1,
+        epoch="e",
+        kind="message",
+        at=1,
+        sender="a",
+        msg_no=1,
+        members=1,
+        chain="",
+        body_b64="/w==",
     )
     cursor.deliver(raw, dirty)
     assert client.outbox[0][0] == 0x82

@@ -19,7 +19,17 @@ GATEWAY = b"gateway1"
 
 def event(seq: int) -> Event:
     return Event(
-        v=1, room="r", seq=seq, epoch="e", kind="message", at=seq, sender="ann", msg_no=seq, members=1, chain="", body="x"
+        v=1,
+        room="r",
+        seq=seq,
+        epoch="e",
+        kind="message",
+        at=seq,
+        sender="ann",
+        msg_no=seq,
+        members=1,
+        chain="",
+        body="x",
     )
 
 
@@ -46,9 +56,7 @@ class History:
         self.away = False
         self.reads = 0
 
-    async def read(
-        self, room: str, from_seq: int, limit: int, *, head_seq: int, scan: bool
-    ) -> tuple[list[Event], str]:
+    async def read(self, room: str, from_seq: int, limit: int, *, head_seq: int, scan: bool) -> tuple[list[Event], str]:
         self.reads += 1
         if self.away:
             raise Unavailable("away")
