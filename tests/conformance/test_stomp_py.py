@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -57,13 +58,10 @@ def client(port: int, user: str, **options: object) -> Iterator[tuple[stomp.WSSt
     heard = Heard()
     connection.set_listener("heard", heard)
     connection.connect(user, wait=True)
-    try:
-        yield connection, heard
-    finally:
-        if connection.is_connected():
-            connection.disconnect(receipt="bye")
-            heard.until("the receipt of DISCONNECT", lambda: "bye" in heard.receipts)
-        connection.transport.stop()
+    yield connection, heard
+    if connection.is_connected():
+        connection.disconnect(receipt="bye")
+        heard.until("the receipt of DISCONNECT", lambda: "bye" in heard.receipts)
 
 
 def subscribe(connection: stomp.WSStompConnection, heard: Heard, room: str, ack: str = "auto", **headers: str) -> None:
@@ -138,7 +136,8 @@ def test_after_a_lost_connection_a_new_one_resumes_without_hole_or_repeat(port: 
             subscribe(reader, heard, room)
             publish(writer, room, 1, 50)
             heard.until("50 messages", lambda: len(heard.messages) == 50)
-            reader.transport.socket.sock.close()  # the network goes away
+            reader.transport.socket.sock.shutdown(socket.SHUT_RDWR)  # the network goes away
+            heard.until("the end", lambda: heard.disconnected)
         publish(writer, room, 51, 120)
         told.until("all receipts", lambda: "r-120" in told.receipts)
         with client(port, "reader") as (reader, heard_again):

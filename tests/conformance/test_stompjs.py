@@ -68,7 +68,7 @@ async def test_a_binary_body_arrives_octet_for_octet(ws_url: str, room: str, *, 
 async def test_text_in_any_script_and_headers_with_escapes_arrive_unaltered(ws_url: str, room: str) -> None:
     async with stompjs(ws_url, "mina") as mina:
         await subscribe(mina, room)
-        headers = {"mood": "a:b\\c\nd", "제목": "안녕"}
+        headers = {"mood": "a:b\nc \\ d", "제목": "안녕"}
         mina.do("publish", destination=f"/room/{room}", body="안녕 👋\n\n line", headers=headers)
         message = await mina.one("message")
         assert message["body"] == "안녕 👋\n\n line"

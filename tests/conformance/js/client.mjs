@@ -10,7 +10,7 @@ globalThis.WebSocket = WebSocket;
 const say = (event) => process.stdout.write(`${JSON.stringify(event)}\n`);
 const described = (frame) => ({
   headers: frame.headers,
-  body: frame.isBinaryBody ? null : frame.body,
+  body: frame.body,
   base64: Buffer.from(frame.binaryBody).toString("base64"),
 });
 
