@@ -125,7 +125,7 @@ export class Chat implements LinkListener {
     this.forgetRoomsBeyond(WATCHED_MAX + 1);
     if (this.link.state.phase === 'up') {
       if (room.subscription === null) this.subscribe(room);
-      this.joinIfWanted(room);
+      else if (room.log.caughtUp) this.joinIfWanted(room);
     }
     this.refreshMembers(room, 0);
     this.changed();
@@ -200,7 +200,6 @@ export class Chat implements LinkListener {
     for (const room of rooms) {
       if (room.older === 'failed') room.older = 'idle';
       this.subscribe(room);
-      this.joinIfWanted(room);
     }
     for (const room of this.outbox.rooms()) this.pump(room);
     this.refreshDirectory(0);
@@ -248,6 +247,8 @@ export class Chat implements LinkListener {
         const first = wholeNumber(answer.headers['x-first-seq']) ?? 1;
         if (room.log.subscribed(asked, head, first) === 'restart') this.startOver(room);
         else this.settle(room);
+        // Who may read, joins; the other way round, a room that does not exist would be refused twice.
+        this.joinIfWanted(room);
         break;
       }
       case 'refused':

@@ -1,11 +1,13 @@
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 
 import { nextMove, resendDelayMs } from '../src/model/backoff';
 import { eventFromFrame, eventFromJson } from '../src/model/events';
 import { hashOfRoom, isNewRoomId, isRoomId, isUserId, newClientId, roomFromHash, roomIdFromName } from '../src/model/ids';
 import { Members, type Member } from '../src/model/members';
 import { AT_END, hold, newer, older, ROWS_MAX, rowsOf, type Viewport } from '../src/model/viewport';
+
+afterEach(() => vi.unstubAllGlobals());
 
 const random = fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true });
 
@@ -135,6 +137,9 @@ describe('names', () => {
   });
 
   test('client ids are long and new', () => {
+    // Node 18 has no global crypto; a browser always has.
+    const getRandomValues = (into: Uint8Array): Uint8Array => into.map(() => Math.floor(Math.random() * 256));
+    vi.stubGlobal('crypto', { getRandomValues });
     const ids = new Set(Array.from({ length: 100 }, newClientId));
     expect(ids.size).toBe(100);
     for (const id of ids) expect(id).toMatch(/^[0-9a-f]{32}$/);

@@ -45,18 +45,20 @@ export function RoomView({ chat, room, title, peopleOpen, onMenu, onPeople, onLe
           <h1>{title}</h1>
           {title !== room.id && <span class="quiet">{room.id}</span>}
         </div>
-        <button
-          type="button"
-          class="round"
-          aria-label={text.leaveRoom}
-          title={text.leaveRoom}
-          onClick={() => {
-            setProblem(null);
-            setLeaving(true);
-          }}
-        >
-          <Icon name="leave" />
-        </button>
+        {room.refusal === null && (
+          <button
+            type="button"
+            class="round"
+            aria-label={text.leaveRoom}
+            title={text.leaveRoom}
+            onClick={() => {
+              setProblem(null);
+              setLeaving(true);
+            }}
+          >
+            <Icon name="leave" />
+          </button>
+        )}
         <button
           type="button"
           class="round people-button"
