@@ -130,7 +130,6 @@ class ServerConnection:
         decoder = self._decoder
         decoder.feed(data)
         any_frame = False
-        frame: Frame | None = None
         try:
             while (frame := decoder.next_frame() or (decoder.end_of_message() if end_of_message else None)) is not None:
                 any_frame = True
@@ -142,8 +141,6 @@ class ServerConnection:
             if self.state is State.AWAITING:
                 self._check_connect_size(decoder.consumed + decoder.buffered)
         except RemoteProtocolError as error:
-            if error.receipt_id is None and frame is not None:
-                error.receipt_id = frame.headers.get("receipt")
             self._stop_reading()
             events.append(Violation(error))
             return events
@@ -206,10 +203,14 @@ class ServerConnection:
     # ------------------------------------------------------------ frames
 
     def _handle(self, frame: Frame) -> ClientEvent | None:
-        if self.state is State.AWAITING:
-            self._check_connect_size(self._decoder.consumed)
-            return self._connect(frame)
-        return self._HANDLERS[frame.command](self, frame)
+        try:
+            if self.state is State.AWAITING:
+                self._check_connect_size(self._decoder.consumed)
+                return self._connect(frame)
+            return self._HANDLERS[frame.command](self, frame)
+        except RemoteProtocolError as error:
+            error.receipt_id = frame.headers.get("receipt")
+            raise
 
     def _connect(self, frame: Frame) -> Connect:
         if frame.command not in ("CONNECT", "STOMP"):

@@ -530,6 +530,14 @@ def test_frames_before_a_bad_one_are_given_and_none_after_it() -> None:
     assert server.receive_data(good) == []
 
 
+def test_a_bad_frame_is_not_named_by_the_receipt_of_the_one_before_it() -> None:
+    good = raw("SEND", {"destination": "/room/a", "receipt": "mine"})
+    for bad in (raw("HELLO"), raw("BEGIN")):
+        violation = connected_server().receive_data(good + bad)[-1]
+        assert isinstance(violation, Violation)
+        assert violation.error.receipt_id is None
+
+
 def test_a_disconnect_is_the_last_event() -> None:
     server = connected_server()
     data = raw("DISCONNECT", {"receipt": "bye"})
