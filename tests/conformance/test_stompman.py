@@ -54,8 +54,9 @@ async def test_a_message_is_acknowledged_and_the_next_ones_come(port: int, room:
             all_heard.set()
 
     async with client(port, "mina") as mina:
-        await mina.subscribe_with_manual_ack(f"/room/{room}", on_message, ack="client-individual")
+        subscription = await mina.subscribe_with_manual_ack(f"/room/{room}", on_message, ack="client-individual")
         for n in range(2 * window):
             await mina.send(str(n).encode(), f"/room/{room}")
         await asyncio.wait_for(all_heard.wait(), DEADLINE_S)
         assert sorted(heard, key=int) == [str(n).encode() for n in range(2 * window)]
+        await subscription.unsubscribe()
