@@ -7,18 +7,26 @@ key (chat/log/dead_letters.py).
 
 from __future__ import annotations
 
-from aiokafka import AIOKafkaProducer
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from chat import logs, metrics
 from chat.errors import Code, Unavailable
-from chat.log.dead_letters import dead_letter
+from chat.log.dead_letters import DeadLetter, dead_letter
 from chat.log.producer import Record, append, make_producer
 from chat.log.topics import DEAD_LETTERS
 from chat.records import RecordHeaders
 from chat.settings import Settings
 
 log = logs.get(__name__)
+
+READ_WAIT_MS: Final = 500
+
+_decoder = msgspec.json.Decoder(DeadLetter)
 
 
 class DeadLetters:
@@ -71,3 +79,54 @@ class DeadLetters:
         """Close the producer."""
         if self._producer is not None:
             await self._producer.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A dead letter as it was found in its topic."""
+
+    at_ms: int
+    """When it was parked, in milliseconds since 1970 (UTC), by the broker's clock."""
+    letter: DeadLetter
+
+
+async def parked(settings: Settings, limit: int) -> tuple[list[Parked], int]:
+    """The newest `limit` dead letters, oldest first, and how many different ones there are.
+
+    What was parked again after a crash counts once, at its first time. A record in the topic that is no dead letter of
+    ours is left out.
+
+    Raises:
+        Unavailable: Kafka does not answer.
+    """
+    topic = settings.topic(DEAD_LETTERS)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka_servers, enable_auto_commit=False, auto_offset_reset="earliest"
+    )
+    found: dict[bytes, Parked] = {}
+    try:
+        await consumer.start()
+        if topic not in await consumer.topics():
+            raise Unavailable(f"topic {topic} is missing: run `faust -A app topics`")
+        tps = [TopicPartition(topic, partition) for partition in range(settings.partitions)]
+        consumer.assign(tps)
+        ends = await consumer.end_offsets(tps)
+        while any([await consumer.position(tp) < end for tp, end in ends.items()]):
+            for records in (await consumer.getmany(timeout_ms=READ_WAIT_MS)).values():
+                for record in records:
+                    if (letter := read_dead_letter(record.value)) is not None:
+                        found.setdefault(record.key or b"", Parked(record.timestamp, letter))
+    except (KafkaError, OSError) as error:
+        raise Unavailable(f"Kafka at {','.join(settings.kafka_servers)}: {error!r}") from None
+    finally:
+        await consumer.stop()
+    newest = sorted(found.values(), key=lambda one: one.at_ms)[-limit:]
+    return newest, len(found)
+
+
+def read_dead_letter(value: bytes | None) -> DeadLetter | None:
+    """The dead letter in a record's value, or None."""
+    try:
+        return _decoder.decode(value or b"")
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None

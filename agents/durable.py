@@ -50,6 +50,8 @@ EXIT_BROKEN: Final = 70
 TICK_S: Final = 1.0
 """Between two commits, and two looks at lag."""
 SEEK_PERIOD_S: Final = 0.5
+SILENCE_TICKS: Final = 3
+"""Without a record although the log has one: then it is sought."""
 COMMIT_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 3.0
 SEQ_MAX: Final = 10**12
@@ -72,6 +74,7 @@ class DurableReader:
         linger_s: float,
         again_s: float = 0.0,
         parks: bool = False,
+        beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
         on_stop: Callable[[], Awaitable[None]],
     ) -> None:
         """A reader that follows its application from the first assignment of partitions to its stop.
@@ -87,6 +90,7 @@ class DurableReader:
             again_s: after a restart, what was written less than so long before is written again: a store's node may
                 have acknowledged what it had not synced.
             parks: whether this role is the one that parks what nobody of ours wrote.
+            beside: what else the role does from its first assignment on, for ever.
             on_stop: closes the store, after the last write and the last commit.
         """
         self._app = app
@@ -103,6 +107,7 @@ class DurableReader:
             in_flight_max=in_flight_max,
             linger_s=linger_s,
         )
+        self._beside = beside
         self._on_stop = on_stop
         self._readings: dict[int, Reading] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -171,11 +176,16 @@ class DurableReader:
 
     async def _seek(self, reading: Reading) -> None:
         now = time.monotonic()
-        if now - reading.sought_at >= SEEK_PERIOD_S:
-            reading.sought_at = now
-            offset = reading.taker.offset + 1
-            log.info("reader_seeks", partition=reading.partition, offset=offset)
-            await self._consumer.seek(TP(self._topic, reading.partition), offset)
+        if now - reading.sought_at < SEEK_PERIOD_S:
+            return
+        reading.sought_at = now
+        offset = reading.taker.offset + 1
+        log.info("reader_seeks", partition=reading.partition, offset=offset)
+        try:
+            # In the consumer's own thread. (`Consumer.seek` alters what that thread iterates over: KeyError, measured.)
+            await self._consumer.seek_wait({TP(self._topic, reading.partition): offset})
+        except (KafkaError, TimeoutError) as error:  # a rebalance, or Kafka is away: sought again
+            log.info("seek_postponed", partition=reading.partition, reason=repr(error))
 
     # ------------------------------------------------------------ positions
 
@@ -183,10 +193,10 @@ class DurableReader:
         """How far each assigned partition is read (perhaps not written yet)."""
         return {partition: reading.taker.position for partition, reading in self._readings.items()}
 
-    def written(self, partition: int) -> Position:
-        """How far a partition is written; `START` for one that is not assigned."""
+    def written(self, partition: int) -> Position | None:
+        """How far a partition is written; None for one that is not assigned."""
         reading = self._readings.get(partition)
-        return START if reading is None else reading.written
+        return None if reading is None else reading.written
 
     async def rewind(self, starts: Mapping[int, Position]) -> None:
         """Read assigned partitions again from an older position on, where they are further."""
@@ -207,7 +217,8 @@ class DurableReader:
         mine = {tp.partition for tp in self._consumer.assignment() if tp.topic == self._topic}
         try:
             if not self._tasks:
-                self._tasks = [self._spawn(self._writer.run()), self._spawn(self._tick())]
+                beside = [self._beside()] if self._beside is not None else []
+                self._tasks = [self._spawn(work) for work in (self._writer.run(), self._tick(), *beside)]
             await self._assign(mine)
         except Exception as error:  # noqa: BLE001  (Faust would swallow it and go on without positions)
             leave(f"{self._topic}: partitions {sorted(mine)} cannot be taken over: {error!r}")
@@ -246,24 +257,23 @@ class DurableReader:
     # ------------------------------------------------------------ once a second
 
     async def _tick(self) -> None:
-        before: dict[Reading, int] = {}
+        silence: dict[Reading, tuple[int, int]] = {}
         while True:
             await asyncio.sleep(TICK_S)
             await self._commit_written()
-            now_s = time.time()
-            for reading in list(self._readings.values()):
-                end = self._end(reading.partition)
+            now_ms = time.time() * 1000
+            silence = {reading: silence.get(reading, (0, 0)) for reading in self._readings.values()}
+            for reading, (before, silent) in silence.items():
                 offset = reading.taker.offset
-                lag = max(0, end - 1 - offset)
+                lag = max(0, self._end(reading.partition) - 1 - offset)
+                age_ms = max(0.0, now_ms - reading.taken_at_ms) if lag and reading.taken_at_ms else 0.0
                 metrics.log_lag_records.labels(reading.partition).set(lag)
-                metrics.log_lag_seconds.labels(reading.partition).set(
-                    max(0.0, now_s - reading.taken_at_ms / 1000) if lag and reading.taken_at_ms else 0.0
-                )
+                metrics.log_lag_seconds.labels(reading.partition).set(age_ms / 1000)
                 # A record that was fetched and lost shows only when the next one comes: in silence, look.
-                if lag and before.get(reading) == offset and not self._writer.full:
+                ticks = silent + 1 if lag and offset == before and not self._writer.full else 0
+                silence[reading] = (offset, ticks)
+                if ticks and not ticks % SILENCE_TICKS:
                     await self._seek(reading)
-                before[reading] = offset
-            before = {reading: offset for reading, offset in before.items() if reading in self._readings.values()}
 
     def _end(self, partition: int) -> int:
         # The consumer's thread may be losing the partition at this moment.

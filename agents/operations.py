@@ -1,4 +1,4 @@
-"""What people who run Roomlog type: `faust -A app migrate | topics | settings | schema | ...`.
+"""What people who run Roomlog type: `faust -A app migrate | topics | rebuild-redis | dead-letters | ...`.
 
 Every operation may run twice and beside running workers, says what it does, and ends with status 0, or with one line
 on standard error and status 1. Those that need an engine wait for one that is still starting (`--wait`).
@@ -11,20 +11,28 @@ import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, ClassVar, NoReturn, TypeVar
 
-from faust.cli import AppCommand, option
+import click
+import msgspec
+from faust.cli import AppCommand, argument, option
 
+from agents.dead_letters import parked
 from app import app
 from app import settings as config
+from chat import schemas
 from chat import settings as roomlog_settings
 from chat.errors import RoomlogError, Unavailable
 from chat.log import topics as log_topics
 from chat.stores.cassandra import migrations
+from chat.stores.redis import Projection
 
 _T = TypeVar("_T")
 
 RETRY_S = 0.5
+SCHEMA_FOLDER = Path(__file__).resolve().parent.parent / "docs" / "schemas"
 
 WAIT = option(
     "--wait", "wait_s", type=float, default=60.0, help="Seconds to wait for an engine that is still starting."
@@ -88,7 +96,72 @@ async def topics(self: Operation, wait_s: float, check: bool) -> None:
     self.say(f"{len(log_topics.topics(config))} topics with {config.partitions} partitions each are as they must be")
 
 
+@app.command(WAIT, base=Operation)
+async def rebuild_redis(self: Operation, wait_s: float) -> None:
+    """Empty the room directory and the recent tails in Redis; returns when the projector has rebuilt them.
+
+    Safe while everything runs: lists and resumes are read from Cassandra meanwhile, no message is late.
+    """
+    projection = Projection(config)
+    try:
+        redis = f"Redis at {config.redis_address[0]}:{config.redis_address[1]}"
+        removed = await self.wait_for(wait_s, redis, projection.clear)
+        self.say(f"{removed} rooms and tails removed; the projector brings them back")
+        deadline = time.monotonic() + wait_s
+        shown = -1
+        while (done := len(await projection.whole())) < config.partitions:
+            if done != shown:
+                shown = done
+                self.say(f"{done} of {config.partitions} partitions rebuilt")
+            if time.monotonic() >= deadline:
+                raise Unavailable(
+                    f"{done} of {config.partitions} partitions rebuilt after {wait_s:g} s: does a projector run, and "
+                    "does Cassandra answer? It goes on by itself; run this again to watch it"
+                )
+            await asyncio.sleep(RETRY_S)
+        self.say(f"all {config.partitions} partitions rebuilt")
+    finally:
+        await projection.stop()
+
+
+@app.command(
+    WAIT,
+    option("--limit", type=int, default=20, help="Show the newest so many."),
+    option("--json", "as_json", is_flag=True, default=False, help="One JSON object a line, originals included."),
+    base=Operation,
+)
+async def dead_letters(self: Operation, wait_s: float, limit: int, as_json: bool) -> None:
+    """Show records that no code of ours wrote: where they were found, and why they were parked."""
+    kafka = f"Kafka at {','.join(config.kafka_servers)}"
+    found, count = await self.wait_for(wait_s, kafka, lambda: parked(config, max(limit, 1)))
+    for one in found:
+        letter = one.letter
+        if as_json:
+            self.say(msgspec.json.encode(letter).decode())
+            continue
+        at = datetime.fromtimestamp(one.at_ms / 1000, UTC).isoformat(timespec="seconds")
+        self.say(f"{at}  {letter.topic} {letter.partition}@{letter.offset}  {letter.code}  {letter.detail}")
+    if not as_json:
+        self.say(f"{len(found)} of {count} dead letters")
+
+
 @app.command(base=Operation)
 async def settings(self: Operation) -> None:
     """Show every setting: environment variable, default, meaning (Markdown)."""
     self.say(roomlog_settings.document())
+
+
+@app.command(
+    argument("name", type=click.Choice(sorted(schemas.TYPES)), required=False),
+    option("--write", is_flag=True, default=False, help="Write all of them into docs/schemas/ instead."),
+    base=Operation,
+)
+async def schema(self: Operation, name: str | None, write: bool) -> None:
+    """Show the JSON Schema of a kind of record (command, event, verdict, writer, dead_letter)."""
+    if write:
+        for each in schemas.TYPES:
+            path = SCHEMA_FOLDER / f"{each}.json"
+            path.write_text(schemas.document(each), encoding="utf-8")
+            self.say(f"wrote {path.relative_to(SCHEMA_FOLDER.parent.parent)}")
+    else:
+        self.say(schemas.document(name or "event").rstrip())

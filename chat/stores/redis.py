@@ -4,6 +4,7 @@
 * `{ns}:rooms`         sorted set of rooms by the log time of their last event
 * `{ns}:tail:{room}`   sorted set by seq: the last 200 events of an active room, as they stand in the log; dense
 * `{ns}:whole`         hash with a field for every partition of the log whose rooms are all there
+* `{ns}:rebuilding`    hash with a field for every partition that is being rebuilt: which attempt does it
 
 Nothing is written that is older than what is there: the scripts compare seqs, so replays and late copies change
 nothing. When Redis loses its memory, `whole` is gone with it: readers go to Cassandra and the projector rebuilds.
@@ -89,12 +90,22 @@ end
 """KEYS: tail. ARGV: events kept, seconds kept, seq of the first event, events without a hole."""
 
 
+_FINISH_REBUILD: Final = """
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('HSET', KEYS[2], ARGV[1], '1')
+return 1
+"""
+"""KEYS: rebuilding, whole. ARGV: partition, attempt. A memory that was lost meanwhile has lost the attempt, too."""
+
+
 class Keys:
     """The names of our keys."""
 
     def __init__(self, settings: Settings) -> None:
         self.rooms = f"{settings.namespace}:rooms"
         self.whole = f"{settings.namespace}:whole"
+        self.rebuilding = f"{settings.namespace}:rebuilding"
         self._room = f"{settings.namespace}:room:"
         self._tail = f"{settings.namespace}:tail:"
 
@@ -306,6 +317,7 @@ class Projection:
         self._client = _Client(settings, WRITE_TIMEOUT_S)
         self._update = self._client.redis.register_script(_UPDATE_ROOM)
         self._push = self._client.redis.register_script(_PUSH_TAIL)
+        self._finish = self._client.redis.register_script(_FINISH_REBUILD)
 
     async def stop(self) -> None:
         """Close the connections."""
@@ -340,12 +352,41 @@ class Projection:
         fields = await self._client.run(lambda r: r.hkeys(self._client.keys.whole))
         return {int(field) for field in fields}
 
-    async def set_whole(self, partitions: Iterable[int]) -> None:
-        """All rooms of `partitions` are there."""
-        fields: dict[Any, Any] = {str(partition): "1" for partition in partitions}
+    async def begin_rebuild(self, partitions: Iterable[int], attempt: str) -> None:
+        """Note that `attempt` (random) rebuilds `partitions` from now on."""
+        fields: dict[Any, Any] = {str(partition): attempt for partition in partitions}
         if fields:
-            await self._client.run(lambda r: r.hset(self._client.keys.whole, mapping=fields))
+            await self._client.run(lambda r: r.hset(self._client.keys.rebuilding, mapping=fields))
 
-    async def clear_whole(self) -> None:
-        """Have every projector rebuild its partitions, while what is there stays."""
-        await self._client.run(lambda r: r.delete(self._client.keys.whole))
+    async def finish_rebuild(self, partition: int, attempt: str) -> bool:
+        """All rooms of `partition` are there. False when Redis lost its memory, or another began, after `attempt`."""
+        keys = self._client.keys
+        return bool(
+            await self._client.run(
+                lambda _: self._finish(keys=[keys.rebuilding, keys.whole], args=[partition, attempt])
+            )
+        )
+
+    async def clear(self) -> int:
+        """Forget all rooms and tails, so that the projectors rebuild them; the number of keys removed."""
+        keys = self._client.keys
+        # First and last: readers go elsewhere at once, and a rebuild that began in between begins again.
+        await self._client.run(lambda r: r.delete(keys.whole, keys.rebuilding))
+        removed = 0
+        for pattern in (keys.rooms, keys.room("*"), keys.tail("*")):
+            cursor = 0
+            while True:
+                cursor, found = await self._client.run(partial(self._scan, cursor, pattern))
+                if found:
+                    removed += await self._client.run(partial(self._unlink, found))
+                if cursor == 0:
+                    break
+        await self._client.run(lambda r: r.delete(keys.whole, keys.rebuilding))
+        return removed
+
+    async def _scan(self, cursor: int, pattern: str, redis: driver.Redis) -> tuple[int, list[Any]]:
+        following, found = await redis.scan(cursor, match=pattern, count=1_000)
+        return int(following), found
+
+    async def _unlink(self, found: list[Any], redis: driver.Redis) -> int:
+        return int(await redis.unlink(*found))
