@@ -245,12 +245,10 @@ class Load:
         while not (self._stop.is_set() and self.sent >= self.least):
             n = self.sent
             again = 2 if n % 10 == 0 else 1
-            for _ in range(again):
-                waiting.append(
-                    await self.log.post_soon(
-                        f"room-{n % self.rooms}", f"message {n}", sender=f"user-{n % 7}", client_id=f"id-{n}"
-                    )
-                )
+            room, sender = f"room-{n % self.rooms}", f"user-{n % 7}"
+            waiting += [
+                await self.log.post_soon(room, f"message {n}", sender=sender, client_id=f"id-{n}") for _ in range(again)
+            ]
             self.sent += 1
             if not self._stop.is_set():
                 await asyncio.sleep(max(0.0, started + self.sent / self.rate_s - time.monotonic()))
