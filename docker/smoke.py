@@ -1,7 +1,7 @@
 """One exchange with a running Roomlog, by a stock client: publish with a receipt, read it back from the beginning.
 
-`python docker/smoke.py ws://127.0.0.1:6066/ws [--room ROOM] [--body TEXT] [--only-read]`. Exit status 0 when the message
-came back; used by .ci/run and the tests.
+`python docker/smoke.py ws://127.0.0.1:6066/ws [--room ROOM] [--body TEXT] [--only-read]`; exit status 0 when the
+message came back. Used by .ci/run and the tests.
 """
 
 from __future__ import annotations

@@ -12,7 +12,9 @@ import pytest
 from stack import probes
 from tests.engines import ENGINES, ROOT, Engines, Stack, eventually, free_ports
 
-RESTART_S = 0.2
+RESTART_S = 1.0
+"""The kernel takes a few tenths of a second to take down a gigabyte of Cassandra; only then can it be started again."""
+
 PROBES = {"kafka": probes.kafka, "cassandra": probes.cassandra, "redis": probes.redis}
 
 
