@@ -18,25 +18,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final, NoReturn, cast
-
-from aiokafka.errors import IllegalStateError, KafkaError
-from faust.types import TP
+from typing import Any, Final
 
 from agents.batches import BatchWriter, Write
 from agents.bulk import in_bulk
 from agents.dead_letters import DeadLetters
-from agents.engine import Consumer, RoomlogApp
+from agents.engine import RoomlogApp
 from agents.reading import Reading
+from agents.readings import Readings, leave
 from chat import logs, metrics
 from chat.errors import BrokenInvariant, Code, Refused
-from chat.failpoints import failpoint
 from chat.ids import is_id
-from chat.log.positions import Checkpoint, committed
-from chat.log.taking import START, Position, Take
+from chat.log.taking import Position, Take
 from chat.log.topics import EVENTS
 from chat.readiness import readiness
 from chat.records import Event, decode_event
@@ -45,14 +40,10 @@ from chat.stores.model import Stored
 
 log = logs.get(__name__)
 
-EXIT_BROKEN: Final = 70
-"""The supervisor starts the process again, which recovers from the committed positions (sysexits: EX_SOFTWARE)."""
 TICK_S: Final = 1.0
 """Between two commits, and two looks at lag."""
-SEEK_PERIOD_S: Final = 0.5
 SILENCE_TICKS: Final = 3
 """Without a record although the log has one: then it is sought."""
-COMMIT_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 3.0
 SEQ_MAX: Final = 10**12
 """Far above what a room reaches, below what a column or a Redis score cannot hold."""
@@ -93,10 +84,7 @@ class DurableReader:
             beside: what else the role does from its first assignment on, for ever.
             on_stop: closes the store, after the last write and the last commit.
         """
-        self._app = app
-        self._settings = settings
         self._topic = settings.topic(EVENTS)
-        self._again_s = again_s
         self._parks = parks
         self._dead_letters = DeadLetters(settings)
         self._writer = BatchWriter(
@@ -109,7 +97,7 @@ class DurableReader:
         )
         self._beside = beside
         self._on_stop = on_stop
-        self._readings: dict[int, Reading] = {}
+        self._readings = Readings(app, settings, self._topic, again_s=again_s)
         self._tasks: list[asyncio.Task[None]] = []
         self._log_records = {take: metrics.log_records.labels(take.name.lower()) for take in Take}
         readiness.expect("partitions", "none assigned yet")
@@ -136,7 +124,7 @@ class DurableReader:
             if missing < 0:
                 continue
             if missing > 0:
-                await self._seek(reading)
+                await self._readings.seek(reading)
                 return
             try:
                 full = self._add(reading, record)
@@ -174,24 +162,11 @@ class DurableReader:
         )
         return self._writer.add(reading, parked=letter)
 
-    async def _seek(self, reading: Reading) -> None:
-        now = time.monotonic()
-        if now - reading.sought_at < SEEK_PERIOD_S:
-            return
-        reading.sought_at = now
-        offset = reading.taker.offset + 1
-        log.info("reader_seeks", partition=reading.partition, offset=offset)
-        try:
-            # In the consumer's own thread. (`Consumer.seek` alters what that thread iterates over: KeyError, measured.)
-            await self._consumer.seek_wait({TP(self._topic, reading.partition): offset})
-        except (KafkaError, TimeoutError) as error:  # a rebalance, or Kafka is away: sought again
-            log.info("seek_postponed", partition=reading.partition, reason=repr(error))
-
     # ------------------------------------------------------------ positions
 
     def positions(self) -> dict[int, Position]:
         """How far each assigned partition is read (perhaps not written yet)."""
-        return {partition: reading.taker.position for partition, reading in self._readings.items()}
+        return {reading.partition: reading.taker.position for reading in self._readings}
 
     def written(self, partition: int) -> Position | None:
         """How far a partition is written; None for one that is not assigned."""
@@ -200,26 +175,19 @@ class DurableReader:
 
     async def rewind(self, starts: Mapping[int, Position]) -> None:
         """Read assigned partitions again from an older position on, where they are further."""
-        for partition, start in starts.items():
-            reading = self._readings.get(partition)
-            if reading is not None and start.offset < reading.taker.offset:
-                self._begin(partition, Checkpoint(reading.checkpoint(time.monotonic()).newest, start))
-                await self._seek(self._readings[partition])
-
-    def _begin(self, partition: int, start: Checkpoint) -> None:
-        self._readings[partition] = Reading(partition, start, again_s=self._again_s, now=time.monotonic())
+        await self._readings.rewind(starts.items())
 
     # ------------------------------------------------------------ assignment
 
     async def _on_assigned(self, _app: Any, /, **_: Any) -> None:
         # Faust awaits this one while no record flows, then seeks to the committed offsets and lets them flow.
         # (`on_partitions_assigned` is awaited beside the start of the flow.)
-        mine = {tp.partition for tp in self._consumer.assignment() if tp.topic == self._topic}
+        mine = self._readings.assigned()
         try:
             if not self._tasks:
                 beside = [self._beside()] if self._beside is not None else []
                 self._tasks = [self._spawn(work) for work in (self._writer.run(), self._tick(), *beside)]
-            await self._assign(mine)
+            await self._readings.take_over(mine)
         except Exception as error:  # noqa: BLE001  (Faust would swallow it and go on without positions)
             leave(f"{self._topic}: partitions {sorted(mine)} cannot be taken over: {error!r}")
         readiness.ok("partitions")
@@ -229,43 +197,18 @@ class DurableReader:
         if args[0]:
             readiness.lost("partitions", "rebalancing")
 
-    async def _assign(self, mine: set[int]) -> None:
-        for partition in self._readings.keys() - mine:
-            del self._readings[partition]
-        tps = {partition: TP(self._topic, partition) for partition in mine}
-        checkpoints = await committed(self._settings, self._settings.role)
-        begins = await self._consumer.earliest_offsets(*tps.values()) if tps else {}
-        ends = await self._consumer.highwaters(*tps.values()) if tps else {}
-        new: dict[int, Checkpoint] = {}
-        for partition, tp in tps.items():
-            start = checkpoints.get(partition, Checkpoint(START, START))
-            kept = self._readings.get(partition)
-            if kept is not None and kept.taker.offset >= start.newest.offset:
-                continue
-            if start.again.offset + 1 < begins[tp] <= start.newest.offset + 1:
-                start = Checkpoint(start.newest, start.newest)
-            if not begins[tp] <= start.again.offset + 1 <= ends[tp]:
-                leave(
-                    f"{self._topic} partition {partition} holds offsets {begins[tp]} to {ends[tp]}, but this reader "
-                    f"goes on at {start.again.offset + 1}: the log was trimmed or made anew under it"
-                )
-            new[partition] = start
-            self._begin(partition, start)
-        # The offset is where Faust seeks to next; the metadata stays what it was.
-        await self._commit({p: (start.again, start) for p, start in new.items() if start.newest is not START})
-
     # ------------------------------------------------------------ once a second
 
     async def _tick(self) -> None:
         silence: dict[Reading, tuple[int, int]] = {}
         while True:
             await asyncio.sleep(TICK_S)
-            await self._commit_written()
+            await self._readings.commit_written()
             now_ms = time.time() * 1000
-            silence = {reading: silence.get(reading, (0, 0)) for reading in self._readings.values()}
+            silence = {reading: silence.get(reading, (0, 0)) for reading in self._readings}
             for reading, (before, silent) in silence.items():
                 offset = reading.taker.offset
-                lag = max(0, self._end(reading.partition) - 1 - offset)
+                lag = max(0, self._readings.end(reading) - 1 - offset)
                 age_ms = max(0.0, now_ms - reading.taken_at_ms) if lag and reading.taken_at_ms else 0.0
                 metrics.log_lag_records.labels(reading.partition).set(lag)
                 metrics.log_lag_seconds.labels(reading.partition).set(age_ms / 1000)
@@ -273,49 +216,7 @@ class DurableReader:
                 ticks = silent + 1 if lag and offset == before and not self._writer.full else 0
                 silence[reading] = (offset, ticks)
                 if ticks and not ticks % SILENCE_TICKS:
-                    await self._seek(reading)
-
-    def _end(self, partition: int) -> int:
-        # The consumer's thread may be losing the partition at this moment.
-        try:
-            return self._consumer.highwater(TP(self._topic, partition)) or 0
-        except (AssertionError, IllegalStateError):
-            return 0
-
-    async def _commit_written(self) -> None:
-        now = time.monotonic()
-        changed = {
-            partition: (checkpoint.newest, checkpoint)
-            for partition, reading in self._readings.items()
-            if (checkpoint := reading.checkpoint(now)) != reading.committed
-        }
-        if not changed:
-            return
-        failpoint(f"{self._settings.role}-before-commit")
-        try:
-            done = await asyncio.wait_for(self._commit(changed), COMMIT_TIMEOUT_S)
-        except (KafkaError, TimeoutError) as error:
-            log.warning("commit_postponed", reason=repr(error))
-            return
-        if not done:  # a rebalance: a later tick commits more
-            return
-        for partition, (_, checkpoint) in changed.items():
-            if (reading := self._readings.get(partition)) is not None:
-                reading.committed = checkpoint
-
-    async def _commit(self, checkpoints: Mapping[int, tuple[Position, Checkpoint]]) -> bool:
-        if not checkpoints:
-            return True
-        return await self._consumer.commit_positions(
-            {
-                TP(self._topic, partition): (position.offset + 1, checkpoint.encode())
-                for partition, (position, checkpoint) in checkpoints.items()
-            }
-        )
-
-    @property
-    def _consumer(self) -> Consumer:
-        return cast("Consumer", self._app.consumer)
+                    await self._readings.seek(reading)
 
     # ------------------------------------------------------------ the end
 
@@ -323,7 +224,7 @@ class DurableReader:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await self._writer.settled()
-                await self._commit_written()
+                await self._readings.commit_written()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -353,12 +254,6 @@ def read_event(key: bytes | None, value: bytes | None) -> Event:
     if not -(2**31) <= event.members < 2**31:
         raise Refused(Code.IMPOSSIBLE, "a number is out of its range")
     return event
-
-
-def leave(line: str) -> NoReturn:
-    """Leave the process: going on could lose or repeat something. The supervisor starts it again."""
-    log.critical("leaving", reason=line)
-    os._exit(EXIT_BROKEN)
 
 
 def _must_not_end(task: asyncio.Task[None]) -> None:
