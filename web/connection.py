@@ -9,6 +9,7 @@ bound it is closed with 4008, which costs it nothing since it resumes by seq.
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING
 
 from aiohttp import WSMsgType, web
@@ -25,7 +26,7 @@ from chat.stomp.destinations import Queue
 from chat.stomp.frames import Version
 from chat.stomp.heartbeat import HeartBeats
 from web import closing
-from web.messages import websocket_frame
+from web.messages import CLOSE, PING, PONG, control_frame, websocket_frame
 
 if TYPE_CHECKING:
     from web.cursors import Subscription
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 log = logs.get(__name__)
 
 CLOSE_GRACE_S = 5.0
-"""From our close frame to the transport's end, for a client that reads on: enough for a full outbox on a phone."""
+"""From our close frame to the transport's end, for a client that does not answer it."""
 
 
 class Connection:
@@ -62,6 +63,8 @@ class Connection:
         self.opened_at = self.last_read = self.last_write = gateway.now()
         self.pinged = False
         self.reading_paused = False
+        self._failed = False
+        """We have ended it with an ERROR: whatever was read after the reason for that is not carried out."""
         self._request = request
         self._socket = socket
         transport = request.transport
@@ -72,8 +75,10 @@ class Connection:
         self._mark_bytes = 0
         self._mark_at = self.last_write
         self._queue_messages = 0
-        self._end: asyncio.Task[None] | None = None
-        self._idle = asyncio.Event()
+        self._goodbye: asyncio.Task[None] | None = None
+        self._give_up_at = math.inf
+        self.ended = asyncio.Event()
+        """Set when the connection is over."""
 
     @property
     def version(self) -> Version:
@@ -85,33 +90,43 @@ class Connection:
     # ------------------------------------------------------------ reading
 
     async def run(self) -> None:
-        """Read until either side closes. Frames that were read are carried out even if the socket dies meanwhile."""
-        while not self.closing:
+        """Read until the client has closed. Frames that were read are carried out even if the socket dies meanwhile.
+
+        Once we have closed, what still comes is read and dropped until the client's close frame: a socket that is shut
+        with unread bytes would take our last frame with it.
+        """
+        while True:
             message = await self._socket.receive()
             self.last_read = self.gateway.now()
             self.pinged = False
             match message.type:
+                case WSMsgType.TEXT | WSMsgType.BINARY if self.closing:
+                    pass
                 case WSMsgType.TEXT:
                     data: bytes = message.data
-                    if not data.isascii() and not _is_utf8(data):
+                    if data.isascii() or _is_utf8(data):
+                        await self._received(data)
+                    else:
                         self.close(closing.NOT_UTF8, "text that is not UTF-8")
-                        return
-                    await self._received(data)
                 case WSMsgType.BINARY:
                     if not self.protocol.connected:
                         self.binary = True
                     await self._received(message.data)
                 case WSMsgType.PING:
-                    await self._socket.pong(message.data)
+                    self.outbox.append(control_frame(PONG, message.data))
+                    self.gateway.hub.touched(self)
                 case WSMsgType.PONG:
                     pass
+                case WSMsgType.CLOSE:
+                    self.close(message.data or closing.NORMAL, "")
+                    return
                 case _:
                     return
 
     async def _received(self, data: bytes) -> None:
         for event in self.protocol.receive_data(data):
-            if self.closing:
-                return
+            if self.closing and (self._failed or type(event) not in (events.Send, events.Commit)):
+                continue
             if type(event) is events.Violation:
                 self.fail(event.error, event.error.receipt_id)
                 return
@@ -242,6 +257,7 @@ class Connection:
         """ERROR, flushed, then close. Always closed."""
         if self.closing:
             return
+        self._failed = True
         metrics.gateway_refusals.labels(refusal.code.value).inc()
         log.info("failed", session=self.session, user=self.user, code=refusal.code.value, why=refusal.message)
         self.send(self.protocol.send_error(refusal, receipt_id=receipt))
@@ -251,47 +267,37 @@ class Connection:
         """The client does not read: end it, it resumes where it was."""
         metrics.gateway_refusals.labels(Code.TOO_SLOW.value).inc()
         log.info("too_slow", session=self.session, user=self.user, waiting_bytes=waiting)
-        self.close(closing.TOO_SLOW, Code.TOO_SLOW.value)
+        # Our close frame stands behind what waits: somebody who reads on gets it.
+        self.close(closing.TOO_SLOW, Code.TOO_SLOW.value, max(CLOSE_GRACE_S, self.gateway.settings.outbox_age_s))
 
-    def close(self, code: int, reason: str) -> None:
-        """Flush, send the close frame, end the transport at the latest after `CLOSE_GRACE_S`. Harmless to repeat."""
+    def close(self, code: int, reason: str, grace_s: float = CLOSE_GRACE_S) -> None:
+        """Flush, send a close frame, and give the client `grace_s` to answer it. Harmless to repeat."""
         if self.closing:
             return
         self.closing = True
         self.release()
+        self.outbox.append(control_frame(CLOSE, code.to_bytes(2, "big") + reason.encode()))
         self.flush()
+        self._give_up_at = self.gateway.now() + grace_s
         metrics.gateway_closes.labels(code).inc()
-        self._end = asyncio.create_task(self._close(code, reason), name=f"close-{self.session}")
 
-    async def _close(self, code: int, reason: str) -> None:
-        try:
-            async with asyncio.timeout(CLOSE_GRACE_S):
-                await self._socket.close(code=code, message=reason.encode())
-        except (TimeoutError, ConnectionError):
-            pass
-        finally:
-            if self._transport.get_write_buffer_size():
-                self._transport.abort()
-
-    async def ended(self) -> None:
-        """Wait until a close that has begun is over."""
-        if self._end is not None:
-            await asyncio.wait([self._end])
+    def end(self) -> None:
+        """The reader is done: nothing more is written, what has been is flushed by the transport."""
+        self.closing = True
+        self.release()
+        self._transport.close()
+        self.ended.set()
 
     def disconnect(self, receipt: str | None) -> None:
         """A DISCONNECT: its RECEIPT comes after those of everything read before it, and before the close."""
         self.release()
-        self._end = asyncio.create_task(self._disconnect(receipt), name=f"disconnect-{self.session}")
+        self._goodbye = asyncio.create_task(self._disconnect(receipt), name=f"disconnect-{self.session}")
 
     async def _disconnect(self, receipt: str | None) -> None:
         while self.in_flight and not self.closing:
             await self.gateway.in_flight.change(self.user)
-        if not self.closing:
-            self.receipt(receipt)
-            self.closing = True
-            self.flush()
-            metrics.gateway_closes.labels(closing.NORMAL).inc()
-            await self._close(closing.NORMAL, "")
+        self.receipt(receipt)
+        self.close(closing.NORMAL, "")
 
     def release(self) -> None:
         """Give up all subscriptions; harmless to repeat."""
@@ -305,6 +311,8 @@ class Connection:
     def tick(self, now: float) -> int:
         """Heart-beats, silence, and a socket that is not read. Called about twice a second; returns waiting bytes."""
         if self.closing:
+            if now > self._give_up_at:
+                self._transport.abort()
             return 0
         settings = self.gateway.settings
         if not self.protocol.connected:
@@ -329,14 +337,10 @@ class Connection:
         if not self.pinged:
             if now >= self.heart_beats.ping_due_s(self.last_read):
                 self.pinged = True
-                self.outbox.append(PING)
+                self.outbox.append(control_frame(PING))
                 self.gateway.hub.touched(self)
         elif now >= self.heart_beats.close_due_s(self.last_read):
             self.fail(Refused(Code.HEART_BEAT_MISSED, f"nothing was heard for {now - self.last_read:.0f} s"))
-
-
-PING = b"\x89\x00"
-"""An empty WebSocket ping (RFC 6455, section 5.5.2)."""
 
 
 def queue_prefix(connection: Connection, subscription_id: str | None, destination: str) -> bytes:

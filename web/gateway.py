@@ -51,7 +51,10 @@ MESSAGE_BYTES_MAX = 1_048_576
 WRITE_HIGH_BYTES = 262_144
 """A history stream waits while so much of it is unsent."""
 
+STOP_CLOSE_S = 6.0
+"""For clients to answer the close frame: a little longer than each of them gets."""
 STOP_APPEND_S = 3.0
+"""For the log to take what was read from them."""
 SESSION_BYTES = 9
 SUBPROTOCOLS = ("v12.stomp", "v11.stomp", "v10.stomp")
 """Highest first."""
@@ -136,7 +139,8 @@ class Gateway:
             if pause_s:
                 await asyncio.sleep(pause_s)
         if leaving:
-            await asyncio.gather(*(connection.ended() for connection in leaving))
+            ends = [asyncio.create_task(connection.ended.wait()) for connection in leaving]
+            await asyncio.wait(ends, timeout=STOP_CLOSE_S)
         await self.commands.drain(STOP_APPEND_S)
 
     async def stop(self) -> None:
@@ -167,7 +171,12 @@ class Gateway:
         chosen = tuple(name for name in SUBPROTOCOLS if name in offered)[:1]
         # Text comes as bytes: STOMP is parsed as octets, and most of it is ASCII.
         socket = web.WebSocketResponse(
-            protocols=chosen, max_msg_size=MESSAGE_BYTES_MAX, compress=False, autoping=False, decode_text=False
+            protocols=chosen,
+            max_msg_size=MESSAGE_BYTES_MAX,
+            compress=False,
+            autoping=False,
+            autoclose=False,
+            decode_text=False,
         )
         await socket.prepare(request)
         if len(self.connections) >= self.settings.connections_max:
@@ -190,12 +199,10 @@ class Gateway:
             log.exception("connection_failed", session=connection.session)
             connection.fail(Refused(Code.INTERNAL, "a defect of this server; it has been logged"))
         finally:
-            connection.release()
+            connection.end()
             self.connections.discard(connection)
             slot.discard(connection)
             metrics.gateway_connections.dec()
-            await connection.ended()
-            connection.closing = True
         return socket
 
     def admit(self) -> None:

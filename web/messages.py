@@ -15,6 +15,8 @@ from chat.stomp.frames import Version
 
 _TEXT = 0x81
 _BINARY = 0x82
+CLOSE, PING, PONG = 0x8, 0x9, 0xA
+CONTROL_BYTES_MAX = 125
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -27,6 +29,12 @@ def websocket_frame(payload: bytes, *, binary: bool) -> bytes:
     if size < 65_536:
         return bytes((opcode, 126)) + size.to_bytes(2, "big") + payload
     return bytes((opcode, 127)) + size.to_bytes(8, "big") + payload
+
+
+def control_frame(opcode: int, payload: bytes = b"") -> bytes:
+    """A close, ping or pong frame; its payload is cut at 125 bytes (RFC 6455, section 5.5)."""
+    payload = payload[:CONTROL_BYTES_MAX]
+    return bytes((0x80 | opcode, len(payload))) + payload
 
 
 def rfc3339(at: int) -> str:

@@ -7,6 +7,7 @@ import json
 import time
 import urllib.request
 
+import pytest_asyncio
 import redis.asyncio
 import websockets
 
@@ -17,6 +18,12 @@ from tests.people import Line, Reader, Writer, audit, dial
 
 async def everything(worker: Workers, **changed: object) -> dict[str, Worker]:
     return {w.role: w for w in await worker.together("gateway", "sequencer", "archiver", "projector", **changed)}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(module_worker: Workers) -> dict[str, Worker]:
+    """One worker of each role, for tests that break none of them and use rooms of their own."""
+    return await everything(module_worker)
 
 
 async def get(gateway: Worker, path: str) -> tuple[int, dict]:
@@ -105,9 +112,8 @@ async def test_the_room_list_is_whole_again_within_five_seconds_of_a_flushall(wo
     assert time.monotonic() - started < 5.0
 
 
-async def test_history_pages_are_dense_and_refusals_are_problem_documents(worker: Workers) -> None:
-    workers = await everything(worker)
-    gateway = workers["gateway"]
+async def test_history_pages_are_dense_and_refusals_are_problem_documents(shared: dict[str, Worker]) -> None:
+    gateway = shared["gateway"]
     await Writer(lambda: gateway.ws, "ann", "paged", 30).run()
     status, newest = await get(gateway, "/api/v1/rooms/paged/messages?limit=10")
     assert (status, [event["seq"] for event in newest["events"]]) == (200, list(range(21, 31)))
@@ -147,18 +153,16 @@ async def test_a_slow_reader_is_closed_with_4008_and_costs_nobody_else_anything(
 
     writing = asyncio.create_task(write())
     await eventually(lambda: "too_slow" in gateway.log(), "the slow reader noticed", within_s=40)
-    closed.set()
-    last = await writing
-    await quick.until(last)
     slow.socket.transport.resume_reading()
     assert await close_code(slow) == 4008
+    closed.set()
+    await quick.until(await writing)
     assert quick.reconnects == 0
     reading.cancel()
 
 
-async def test_sends_that_were_read_before_the_connection_dropped_are_carried_out(worker: Workers) -> None:
-    workers = await everything(worker)
-    gateway = workers["gateway"]
+async def test_sends_that_were_read_before_the_connection_dropped_are_carried_out(shared: dict[str, Worker]) -> None:
+    gateway = shared["gateway"]
     ann = await dial(lambda: gateway.ws, "ann")
     await ann.write(*(ann.stomp.send("/room/hasty", f"ann {n}") for n in range(50)))
     await ann.socket.close()
