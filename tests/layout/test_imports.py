@@ -31,7 +31,7 @@ IMPORT_EACH = """
 import json, os, sys, traceback, warnings
 warnings.simplefilter("ignore")
 import aiohttp.web, aiokafka.admin, cassandra.cluster, cassandra.policies, faust, faust.cli, hashlib, msgspec, orjson
-import prometheus_client, redis.asyncio, structlog, uvloop
+import prometheus_client, redis.asyncio, structlog
 failed = {}
 for name in sys.argv[1:]:
     reading, writing = os.pipe()
