@@ -14,7 +14,7 @@ import { Members } from './model/members';
 import { Outbox, type Pending } from './model/outbox';
 import { PAGE, RoomLog, type Position } from './model/room-log';
 import { Api, type RoomSummary } from './net/api';
-import { Link, type Answer, type LinkListener, type Subscription } from './net/link';
+import { Link, NO_ANSWER, type Answer, type LinkListener, type Subscription } from './net/link';
 import { ReadMarks, SavedOutbox } from './net/storage';
 
 /** Rooms that stay subscribed beside the open one, so that going back is instant and unread is exact. */
@@ -22,6 +22,7 @@ const WATCHED_MAX = 8;
 
 /** The room list is read again this often, and this soon after something happened. */
 const DIRECTORY_POLL_MS = 15_000;
+const DIRECTORY_POLL_HIDDEN_MS = 60_000;
 const DIRECTORY_SOON_MS = 1_500;
 const MEMBERS_SOON_MS = 1_500;
 
@@ -36,7 +37,7 @@ const OLDER_TRIES_MAX = 6;
 const OLDER_PAUSE_MS = 400;
 
 /** A refusal with one of these may be different in a moment. */
-const FOR_NOW = new Set(['unavailable', 'going_away', 'too_many_in_flight', 'too_slow']);
+const FOR_NOW = new Set([NO_ANSWER, 'unavailable', 'going_away', 'too_many_in_flight', 'too_slow']);
 
 export class Room {
   readonly log = new RoomLog();
@@ -206,7 +207,8 @@ export class Chat implements LinkListener {
     if (this.current !== null) this.refreshMembers(this.current, 0);
   }
 
-  linkDown(): void {
+  linkDown(ourFault: boolean): void {
+    if (ourFault) this.outbox.blame('bad_body');
     this.outbox.disconnected();
     for (const room of this.rooms.values()) {
       room.subscription = null;
@@ -252,6 +254,8 @@ export class Chat implements LinkListener {
         break;
       }
       case 'refused':
+        // A server that said nothing may have it all the same.
+        if (answer.code === NO_ANSWER) room.subscription?.unsubscribe();
         room.subscription = null;
         if (answer.code === 'epoch_changed') this.startOver(room);
         else if (FOR_NOW.has(answer.code)) this.later(room, 2_000, () => this.subscribe(room));
@@ -476,7 +480,8 @@ export class Chat implements LinkListener {
       if (this.directoryState === 'loading') this.directoryState = 'failed';
     }
     this.directoryTimer = undefined;
-    if (this.link.state.phase !== 'stopped') this.refreshDirectory(DIRECTORY_POLL_MS);
+    const pause = document.visibilityState === 'visible' ? DIRECTORY_POLL_MS : DIRECTORY_POLL_HIDDEN_MS;
+    if (this.link.state.phase !== 'stopped') this.refreshDirectory(pause);
     this.changed();
   }
 

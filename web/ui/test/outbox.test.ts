@@ -99,6 +99,17 @@ describe('the outbox', () => {
     expect(outbox.get('a')?.state).toBe('queued');
   });
 
+  test('a message that ended the connection is not sent again by itself', () => {
+    const outbox = new Outbox(new Kept());
+    outbox.add('room', 'poison', 'a', 1);
+    outbox.add('room', 'well', 'b', 2);
+    outbox.sending('a');
+    outbox.blame('bad_body');
+    outbox.disconnected();
+    expect(outbox.get('a')?.state).toBe('failed');
+    expect(outbox.next('room')?.clientId).toBe('b');
+  });
+
   test('rooms do not wait for each other', () => {
     const outbox = new Outbox(new Kept());
     outbox.add('one', 'a', 'a', 1);

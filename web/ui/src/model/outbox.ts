@@ -138,6 +138,16 @@ export class Outbox {
     }
   }
 
+  /**
+   * The server ended the connection because of something that we sent. It was one of those on their way, and sent again
+   * it would end the next connection too: their writer decides.
+   */
+  blame(code: string): void {
+    for (const message of this.messages.values()) {
+      if (message.state === 'sending') this.put({ ...message, state: 'failed', code });
+    }
+  }
+
   /** The writer wants it sent again: with the same client id, behind what was written since. */
   retry(clientId: string, nowMs: number): void {
     this.change(clientId, ['failed'], (m) => ({

@@ -28,8 +28,11 @@ export type Answer =
 export interface LinkListener {
   /** A connection is there: subscribe and send now; frames leave in the order of the calls. */
   linkUp(): void;
-  /** It is gone; every open request has been answered with `lost`. */
-  linkDown(): void;
+  /**
+   * It is gone; every open request has been answered with `lost`. `ourFault`: the server closed it because of something
+   * that we sent, which would end the next connection just the same.
+   */
+  linkDown(ourFault: boolean): void;
   linkChanged(): void;
 }
 
@@ -39,8 +42,15 @@ export interface Subscription {
 
 /** The gateway answers a command within 15 s or says `unavailable`; this is for a gateway that says nothing. */
 const ANSWER_TIMEOUT_MS = 20_000;
+
+/** Code of a refusal that no server said: it was silent. */
+export const NO_ANSWER = 'no_answer';
+
 const CONNECT_TIMEOUT_MS = 10_000;
 const HEART_BEAT_MS = 10_000;
+
+/** Close codes for what no retry mends: broken STOMP, not UTF-8, too big (docs/protocol.md, section 4). */
+const OUR_FAULT = new Set([1002, 1007, 1009]);
 
 /** Codes of an ERROR after which trying again would get the same answer. */
 const HALTING = new Set(['login_refused', 'bad_user_id', 'forbidden', 'host_not_served', 'version_mismatch']);
@@ -188,7 +198,7 @@ export class Link {
     if (wasUp && Date.now() - this.upSince >= STABLE_AFTER_MS) this.attempt = 0;
     this.client = null;
     this.loseRequests();
-    if (wasUp) this.listener.linkDown();
+    if (wasUp) this.listener.linkDown(OUR_FAULT.has(code));
     const move = this.haltCode === null ? nextMove(this.attempt, code, Math.random()) : { kind: 'halt' as const };
     if (move.kind === 'halt') {
       this.become({ phase: 'halted', code: this.haltCode ?? String(code) });
@@ -223,7 +233,7 @@ export class Link {
   private expect(answer: (answer: Answer) => void): string {
     const id = `r${++this.requestCount}`;
     const timer = setTimeout(
-      () => this.answer(id, { kind: 'refused', code: 'unavailable', detail: 'no answer' }),
+      () => this.answer(id, { kind: 'refused', code: NO_ANSWER, detail: '' }),
       ANSWER_TIMEOUT_MS,
     );
     this.requests.set(id, { answer, timer });
