@@ -3,6 +3,7 @@
 * a worker waits for Kafka and checks the topics before anything of Faust connects, with its web side up meanwhile;
 * the consumer's long poll is short (Faust: 1.5 s, hard-coded), and it leaves the group when it stops although it is a
   static member (aiokafka: never);
+* a worker that lost its group for good ends (Faust: idles for ever);
 * changelogs are read in bulk into the memory store, the checkpoints' to its end before the end of any other is looked
   up, and what is no row is parked (Faust: one record at a time through a stream);
 * the table manager does not sleep for a second before it starts;
@@ -14,6 +15,7 @@ tests/unit/agents/test_engine.py fails when an upgrade renames what these lean o
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -32,6 +34,7 @@ from mode import Service
 
 from chat import logs
 from chat.errors import SettingsError, Unavailable
+from chat.log.consumer import stop_consumer
 from chat.log.topics import check_topics
 from chat.readiness import readiness
 
@@ -43,24 +46,52 @@ log = logs.get(__name__)
 FETCH_WAIT_MS: Final = 100
 KAFKA_RETRY_S: Final = 1.0
 RECOVERY_FETCH_BYTES: Final = 8_388_608
+GROUP_WATCH_S: Final = 1.0
 EXIT_SETTINGS: Final = 2
+EXIT_BROKEN: Final = 70
 
 KAFKA: Final = "kafka"
+
+QUIET_LOGGERS: Final = ("aiokafka", "faust.tables.recovery", "faust.transport.drivers.aiokafka", "mode.timers")
+"""Libraries that tell of every subscription, rebalance and late timer at `info`."""
 
 RowCheck = Callable[[str, Any], Awaitable[bool]]
 """(table, changelog record) -> whether it is a row. One that is none has been parked when this returns."""
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """Polls in short waits, commits offsets with metadata, says goodbye."""
+    """Polls in short waits, commits offsets with metadata, says goodbye, and never outlives its group membership."""
+
+    _watching: asyncio.Task[None] | None = None
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         return consumer
 
+    async def on_start(self) -> None:
+        """Connect, and keep an eye on the group membership."""
+        await super().on_start()
+        self._watching = asyncio.create_task(self._watch_group())
+
+    async def _watch_group(self) -> None:
+        # aiokafka keeps these errors for a caller who polls; Faust never asks, and the worker would idle for ever.
+        coordinator = self._ensure_consumer()._coordinator
+        while True:
+            await asyncio.sleep(GROUP_WATCH_S)
+            task = getattr(coordinator, "_coordination_task", None)
+            error = getattr(coordinator, "_pending_exception", None)
+            if error is None and task is not None and task.done() and not task.cancelled():
+                error = task.exception()
+            if error is not None and not self.should_stop:
+                log.error("consumer_group_lost", error=type(error).__name__, reason=str(error))
+                sys.stderr.flush()
+                os._exit(EXIT_BROKEN)
+
     async def on_thread_stop(self) -> None:
         """Leave the group, so that the others take over now and not after a session."""
+        if self._watching is not None:
+            self._watching.cancel()
         if self._consumer is not None and self._consumer._coordinator is not None:
             self._consumer._coordinator._group_instance_id = None
         await super().on_thread_stop()
@@ -127,7 +158,8 @@ class BulkRecovery(Recovery):
             await super()._build_offsets(consumer, tps, destination, title)
             return
         # An offset is known for the partitions that stayed; what they hold is newer than their changelog.
-        await self._read([tp for tp in tps if destination[tp] is None])
+        if unread := [tp for tp in tps if destination[tp] is None]:
+            await self._read(unread)
         for tp in tps:
             destination[tp] = self.active_highwaters[tp]
         await consumer.pause_fetching(tps)
@@ -149,7 +181,7 @@ class BulkRecovery(Recovery):
             for group in (checkpoints, others):
                 await self._read_to_end(reader, group)
         finally:
-            await reader.stop()
+            await stop_consumer(reader)
 
     async def _read_to_end(self, reader: Any, tps: list[TP]) -> None:
         if not tps:
@@ -284,6 +316,8 @@ class RoomlogApp(faust.App):
             canonical_url=f"http://{settings.web_host}:{settings.web_port}",
         )
         app.settings = settings
+        for name in QUIET_LOGGERS:
+            logging.getLogger(name).setLevel(logging.WARNING)
         # A gateway has no consumer group: no rebalance can touch a socket.
         app.producer_only = not has_agents
         readiness.expect(KAFKA)

@@ -43,6 +43,8 @@ MISSING_MAX_S: Final = 20.0
 """A command that Kafka does not deliver for so long, while it delivers later ones, is a hole."""
 STALLED_S: Final = 5.0
 """An append that takes longer is reported: Kafka is away or slow."""
+REBALANCE_MAX_S: Final = 60.0
+"""A rebalance that does not end: something of Faust's has stopped in silence, and a new process is the way out."""
 SNAPSHOT_PERIOD_S: Final = 1.0
 SNAPSHOT_SHARE: Final = 9
 """A snapshot that took long is followed by a pause of so many times its length: snapshots cost a tenth at most."""
@@ -62,6 +64,7 @@ class Sequencer:
         self._recovering = asyncio.Lock()
         self._committed: dict[int, tuple[int, str]] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._rebalancing_since_s: float | None = None
 
     # ------------------------------------------------------------ the agent's path
 
@@ -152,6 +155,7 @@ class Sequencer:
     async def pause(self, revoked: set[TP]) -> None:
         """A rebalance begins: finish what is in flight. Who keeps a partition goes on with the attempt that it has."""
         readiness.lost(READY, "rebalancing")
+        self._rebalancing_since_s = self._rebalancing_since_s or time.monotonic()
         partitions = {tp.partition for tp in revoked if tp.topic == message_topic()}
         await asyncio.gather(*(a.pause(HANDOVER_S) for p, a in self._attempts.items() if p in partitions))
 
@@ -216,6 +220,10 @@ class Sequencer:
                 leave(error)
 
     def _report(self) -> None:
+        if not app.rebalancing:
+            self._rebalancing_since_s = None
+        elif self._rebalancing_since_s and time.monotonic() - self._rebalancing_since_s > REBALANCE_MAX_S:
+            leave(TimeoutError(f"a rebalance has not ended after {REBALANCE_MAX_S:.0f} s"))
         stalled_s = max((a.stalled_s() for a in self._attempts.values()), default=0.0)
         if stalled_s > STALLED_S:
             readiness.lost(READY, f"Kafka has not acknowledged an append for {stalled_s:.0f} s")
@@ -288,6 +296,10 @@ async def sequence_room_commands(stream: Any) -> None:
 async def _or_leave(step: Callable[..., Awaitable[None]], *args: Any) -> None:
     try:
         await step(*args)
+    except asyncio.CancelledError as error:
+        if app.should_stop:
+            raise
+        leave(error)
     except Exception as error:  # noqa: BLE001 (Faust would swallow it)
         leave(error)
 

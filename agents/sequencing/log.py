@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from chat.errors import Code
 from chat.log import producer as appending
+from chat.log.consumer import stop_consumer
 from chat.log.dead_letters import dead_letter
 from chat.log.producer import Record
 from chat.log.topics import COMMANDS, DEAD_LETTERS, EVENTS, changelog
@@ -143,7 +144,7 @@ class Log:
         try:
             yield consumer
         finally:
-            await consumer.stop()
+            await stop_consumer(consumer)
 
     async def read_events(self, partition: int, start: int, end: int | None = None) -> list[Found]:
         """The records of the event log from `start` up to, not including, `end` (None: where the log ends now).
