@@ -26,10 +26,9 @@ from chat.log.positions import archiver_positions
 from chat.log.taking import START, Position
 from chat.log.topics import partition_of
 from chat.readiness import readiness
-from chat.records import Event
 from chat.stores.cassandra.history import LIST_MAX, HistoryStore
-from chat.stores.model import RoomInfo, Stored
-from chat.stores.redis import Projection, RoomUpdate, TailRun
+from chat.stores.model import Stored
+from chat.stores.redis import Projection
 
 log = logs.get(__name__)
 
@@ -44,50 +43,9 @@ history = HistoryStore(settings)
 
 
 async def write(events: list[Stored]) -> None:
-    """Bring directory and tails up to date; harmless to repeat. `write([])` asks whether Redis is there."""
-    if not events:
-        await projection.whole()
-        return
-    await projection.write(updates_of(events), runs_of(events))
+    """Bring directory and tails up to date; harmless to repeat."""
+    await projection.write_events(events)
     failpoint("projector-mid-batch")
-
-
-def updates_of(events: list[Stored]) -> list[RoomUpdate]:
-    """One update a room, true at its last event in `events`; what opens a room travels along."""
-    updates: dict[str, RoomUpdate] = {}
-    for event, _ in events:
-        known = updates.get(event.room)
-        info = known.info if known is not None else ()
-        if event.opens is not None:
-            info = _info_of(event)
-        updates[event.room] = RoomUpdate(event.room, event.seq, event.msg_no, event.members, event.at, info)
-    return list(updates.values())
-
-
-def runs_of(events: list[Stored]) -> list[TailRun]:
-    """The events of each room as runs without a hole."""
-    runs: list[TailRun] = []
-    last: dict[str, TailRun] = {}
-    for event, value in events:
-        run = last.get(event.room)
-        if run is None or event.seq != run.first_seq + len(run.values):
-            run = last[event.room] = TailRun(event.room, event.seq, [])
-            runs.append(run)
-        run.values.append(value)
-    return runs
-
-
-def _info_of(event: Event) -> tuple[str, ...]:
-    opens = event.opens
-    assert opens is not None
-    name = () if opens.name is None else (opens.name,)
-    return (opens.kind, opens.owner, event.epoch, str(event.seq), *name)
-
-
-def _update_of(info: RoomInfo) -> RoomUpdate:
-    name = () if info.name is None else (info.name,)
-    about = (info.kind, info.owner, info.epoch, str(info.first_seq), *name)
-    return RoomUpdate(info.room, info.seq, info.msg_no, info.members, info.at, about)
 
 
 # ---------------------------------------------------------------- rebuild
@@ -126,8 +84,8 @@ async def _copy_rooms(partitions: set[int]) -> int:
     after: str | None = None
     while page := await history.list_rooms(LIST_MAX, after):
         after = page[-1].room
-        mine = [_update_of(info) for info in page if partition_of(info.room, settings.partitions) in partitions]
-        await projection.write(mine)
+        mine = [info for info in page if partition_of(info.room, settings.partitions) in partitions]
+        await projection.write_rooms(mine)
         copied += len(mine)
     return copied
 

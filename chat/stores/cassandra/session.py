@@ -74,8 +74,8 @@ def open_cluster(settings: Settings, *, request_timeout_s: float = REQUEST_TIMEO
 
 def unavailable(error: BaseException) -> Unavailable:
     """A driver's error as ours, on one line."""
-    if isinstance(error, NoHostAvailable):
-        causes = {f"{node}: {_line(cause)}" for node, cause in dict(error.errors or {}).items()}
+    if isinstance(error, NoHostAvailable) and isinstance(error.errors, dict):
+        causes = {f"{node}: {_line(cause)}" for node, cause in error.errors.items()}
         return Unavailable("Cassandra: " + ("; ".join(sorted(causes)) or "no node is up"))
     return Unavailable(f"Cassandra: {_line(error)}")
 
@@ -203,14 +203,15 @@ class Session:
         cluster = None
         try:
             cluster = open_cluster(self._settings)
-            session = cluster.connect(self._settings.keyspace)
+            session = cluster.connect()
+            session.set_keyspace(self._settings.keyspace)
             prepared = {}
             for cql in self._statements:
                 prepared[cql] = session.prepare(cql)
                 # The same row with the same timestamp twice is the same row: the driver may send it again.
                 prepared[cql].is_idempotent = True
                 prepared[cql].fetch_size = PAGE_ROWS_MAX
-        except (DriverException, NoHostAvailable, OSError) as error:
+        except Exception as error:  # noqa: BLE001  (whatever it is, the next try is the cure)
             if cluster is not None:
                 cluster.shutdown()
             raise _explained(error, self._settings) from None

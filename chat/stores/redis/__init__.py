@@ -14,6 +14,6 @@ asked for a while (the circuit is open), and then by one of them.
 """
 
 from chat.stores.redis.reading import Directory, RecentTail
-from chat.stores.redis.writing import Projection, RoomUpdate, TailRun
+from chat.stores.redis.writing import Projection
 
-__all__ = ["Directory", "Projection", "RecentTail", "RoomUpdate", "TailRun"]
+__all__ = ["Directory", "Projection", "RecentTail"]

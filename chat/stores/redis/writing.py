@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
 import redis.asyncio as driver
 
 from chat.settings import Settings
+from chat.stores.model import RoomInfo, Stored
 from chat.stores.redis.client import Client
 
 TAIL_EVENTS: Final = 200
@@ -67,14 +68,14 @@ return 1
 
 
 class RoomUpdate(NamedTuple):
-    """Where a room stands after `seq`; with `info`, also what it is."""
+    """Where a room stands after `seq`; with `about`, also what it is."""
 
     room: str
     seq: int
     msg_no: int
     members: int
     at: int
-    info: tuple[str, ...] = ()
+    about: tuple[str, ...] = ()
     """kind, owner, epoch, first_seq [, name]: of the event that opened the room."""
 
 
@@ -99,14 +100,27 @@ class Projection:
         """Close the connections."""
         await self._client.stop()
 
-    async def write(self, updates: Iterable[RoomUpdate], runs: Iterable[TailRun] = ()) -> None:
-        """Bring rooms and tails up to date. `Unavailable`: some of it may be written, write all of it again."""
+    async def write_events(self, events: Sequence[Stored]) -> None:
+        """Bring rooms and tails up to date with `events`, those of one room in their order.
+
+        `Unavailable`: some of it may be written, write all of it again. No events: it returns when Redis is there.
+        """
+        if not events:
+            await self.whole()
+            return
+        await self._write(updates_of(events), runs_of(events))
+
+    async def write_rooms(self, rooms: Iterable[RoomInfo]) -> None:
+        """Bring rooms up to date with what another store knows. `Unavailable`: do it again."""
+        await self._write([_update_of(info) for info in rooms], [])
+
+    async def _write(self, updates: Iterable[RoomUpdate], runs: Iterable[TailRun]) -> None:
         keys = self._client.keys
         calls: list[tuple[Any, list[str], list[Any]]] = [
             (
                 self._update,
                 [keys.room(u.room), keys.rooms],
-                [u.room, u.seq, u.msg_no, u.members, u.at, *u.info],
+                [u.room, u.seq, u.msg_no, u.members, u.at, *u.about],
             )
             for u in updates
         ]
@@ -166,3 +180,37 @@ class Projection:
 
     async def _unlink(self, found: list[Any], redis: driver.Redis) -> int:
         return int(await redis.unlink(*found))
+
+
+def updates_of(events: Iterable[Stored]) -> list[RoomUpdate]:
+    """One update a room, true at its last event in `events`; what opens a room travels along."""
+    updates: dict[str, RoomUpdate] = {}
+    for event, _ in events:
+        known = updates.get(event.room)
+        about = known.about if known is not None else ()
+        if (opens := event.opens) is not None:
+            about = _about(opens.kind, opens.owner, event.epoch, event.seq, opens.name)
+        updates[event.room] = RoomUpdate(event.room, event.seq, event.msg_no, event.members, event.at, about)
+    return list(updates.values())
+
+
+def runs_of(events: Iterable[Stored]) -> list[TailRun]:
+    """The events of each room as runs without a hole."""
+    runs: list[TailRun] = []
+    last: dict[str, TailRun] = {}
+    for event, value in events:
+        run = last.get(event.room)
+        if run is None or event.seq != run.first_seq + len(run.values):
+            run = last[event.room] = TailRun(event.room, event.seq, [])
+            runs.append(run)
+        run.values.append(value)
+    return runs
+
+
+def _update_of(info: RoomInfo) -> RoomUpdate:
+    about = _about(info.kind, info.owner, info.epoch, info.first_seq, info.name)
+    return RoomUpdate(info.room, info.seq, info.msg_no, info.members, info.at, about)
+
+
+def _about(kind: str, owner: str, epoch: str, first_seq: int, name: str | None) -> tuple[str, ...]:
+    return (kind, owner, epoch, str(first_seq), *(() if name is None else (name,)))
