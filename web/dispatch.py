@@ -18,6 +18,7 @@ from chat.errors import Code, Refused
 from chat.records import VERSION, CreateRoom, JoinRoom, LeaveRoom, PostMessage, RoomCommand
 from chat.stomp import destinations, events
 from chat.stomp.acks import Settled
+from chat.stomp.frames import AckMode
 from web.answers import Answer, CommitAnswer
 from web.connection import Connection, queue_prefix
 from web.cursors import GroupKey, Subscription, Want
@@ -208,6 +209,8 @@ class Dispatch:
             case destinations.Room(room=room):
                 self._subscribe_room(connection, room, subscribe)
             case destinations.UserQueue(queue=destinations.Queue.ERRORS | destinations.Queue.REPLIES as queue):
+                if subscribe.ack is not AckMode.AUTO:
+                    raise Refused(Code.UNKNOWN_ACK_MODE, "the queues of a user have ack:auto only")
                 prefix = queue_prefix(connection, subscribe.id, subscribe.destination)
                 connection.queues[subscribe.key] = (queue, prefix)
                 connection.receipt(subscribe.receipt)

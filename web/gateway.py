@@ -19,7 +19,7 @@ from aiohttp import web
 import app as roomlog
 from chat import logs, metrics
 from chat.auth import Authenticator, OpenIdentity
-from chat.errors import Code, Refused
+from chat.errors import Code, Refused, Unavailable
 from chat.log.commands import BATCH_BYTES_MAX, CommandLog
 from chat.log.positions import newest_positions
 from chat.log.producer import make_producer
@@ -51,6 +51,7 @@ MESSAGE_BYTES_MAX = 1_048_576
 WRITE_HIGH_BYTES = 262_144
 """A history stream waits while so much of it is unsent."""
 
+KAFKA_RETRY_S = 1.0
 STOP_CLOSE_S = 6.0
 """For clients to answer the close frame: a little longer than each of them gets."""
 STOP_APPEND_S = 3.0
@@ -75,9 +76,8 @@ class Gateway:
         self.in_flight = InFlight(
             per_connection=settings.in_flight_connection_max, per_user_room=settings.in_flight_user_room_max
         )
-        self._producer = make_producer(settings, batch_bytes=BATCH_BYTES_MAX)
         self.commands = CommandLog(
-            self._producer,
+            make_producer(settings, batch_bytes=BATCH_BYTES_MAX),
             settings.topic(COMMANDS),
             settings.partitions,
             timeout_s=settings.command_timeout_s,
@@ -119,7 +119,13 @@ class Gateway:
         self._tasks.append(task)
 
     async def _start(self) -> None:
-        await self._producer.start()
+        while True:
+            try:
+                await self.commands.start()
+                break
+            except Unavailable as error:
+                self._kafka_health(False, str(error))
+                await asyncio.sleep(KAFKA_RETRY_S)
         self._spawn(self.tail.run(), "tail")
         await self.tail.caught_up.wait()
         readiness.ok("tail")
@@ -149,7 +155,7 @@ class Gateway:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._producer.stop()
+        await self.commands.stop()
         await asyncio.gather(self.history.stop(), self.recent.stop(), self.directory.stop(), self.scan.stop())
 
     def _kafka_health(self, healthy: bool, reason: str) -> None:

@@ -220,6 +220,9 @@ class Hub:
                 self._continue(subscription)
         for subscription in subscriptions:
             if subscription.mode is Mode.ENDED:
+                if subscription.cursor is None:
+                    # Unsubscribed before it began: its SUBSCRIBE has been processed all the same.
+                    subscription.connection.subscribed(subscription, answer)
                 continue
             denied = answer.denied.get(subscription.user)
             if denied is not None:

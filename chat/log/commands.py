@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from chat import logs, metrics
-from chat.errors import Code, Refused
+from chat.errors import Code, Refused, Unavailable
 from chat.log.topics import partition_of
 from chat.records import H_CMD, Event, RoomCommand, Verdict, encode
 
@@ -81,6 +81,21 @@ class CommandLog:
         self._waiting: dict[bytes, _Entry] = {}
         self._queues: dict[int, list[list[_Entry]]] = {}
         self._senders: dict[int, asyncio.Task[None]] = {}
+
+    async def start(self) -> None:
+        """Connect; may be tried again.
+
+        Raises:
+            Unavailable: Kafka does not answer.
+        """
+        try:
+            await self._producer.start()
+        except (KafkaError, OSError) as error:
+            raise Unavailable(f"Kafka does not answer: {error}") from error
+
+    async def stop(self) -> None:
+        """Disconnect, after what has been handed to the producer."""
+        await self._producer.stop()
 
     def __len__(self) -> int:
         """Commands that wait for their answer."""
