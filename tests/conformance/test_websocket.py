@@ -174,6 +174,13 @@ async def test_a_message_beyond_any_frame_closes_with_1009(port: int) -> None:
         assert await close_code(peer) == TOO_BIG
 
 
+async def test_a_send_of_ten_megabytes_is_told_that_it_is_too_large(port: int, room: str) -> None:
+    async with connected(port) as peer:
+        await peer.send("SEND", "x" * 10_000_000, destination=f"/room/{room}", receipt="r")
+        await peer.expect("ERROR", error_code="body_too_large")
+        assert await peer.closed() == TOO_BIG
+
+
 async def test_fragments_beyond_any_frame_close_with_1009(port: int) -> None:
     async with connected(port) as peer:
         try:

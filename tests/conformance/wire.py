@@ -68,7 +68,7 @@ class Peer:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: dict[str, str]) -> None:
         self._reader = reader
         self._writer = writer
-        self._bytes = b""
+        self._bytes = bytearray()
         self._fragments = b""
         self._fragments_opcode = TEXT
         self.upgrade = answer
@@ -160,13 +160,14 @@ class Peer:
             raise AssertionError(f"no frame within {deadline_s} s; unread: {self._bytes[:200]!r}") from None
 
     def _take(self) -> Frame | None:
-        rest = self._bytes.lstrip(b"\n")
-        self.beats += len(self._bytes) - len(rest)
-        self._bytes = rest
-        head, separator, tail = rest.partition(b"\n\n")
-        if not separator:
+        data = self._bytes
+        while data.startswith(b"\n"):
+            self.beats += 1
+            del data[:1]
+        head_end = data.find(b"\n\n")
+        if head_end < 0:
             return None
-        command, *lines = head.decode().split("\n")
+        command, *lines = data[:head_end].decode().split("\n")
         headers: dict[str, str] = {}
         for line in lines:
             name, colon, value = line.partition(":")
@@ -174,25 +175,19 @@ class Peer:
             if command != "CONNECTED":
                 name, value = self._unescape(name), self._unescape(value)
             headers.setdefault(name, value)
-        if "content-length" in headers:
-            size = int(headers["content-length"])
-            if len(tail) < size + 1:
-                return None
-            body, nul, self._bytes = tail[:size], tail[size : size + 1], tail[size + 1 :]
-            assert nul == b"\0", f"no NUL after content-length octets: {head!r}"
-        else:
-            body, nul, after = tail.partition(b"\0")
-            if not nul:
-                return None
-            self._bytes = after
+        at = head_end + 2
+        end = at + int(headers["content-length"]) if "content-length" in headers else data.find(b"\0", at)
+        if not at <= end < len(data):
+            return None
+        assert data[end] == 0, f"no NUL after the body of {data[:head_end]!r}"
+        body = bytes(data[at:end])
+        del data[: end + 1]
         return Frame(command, headers, body, self._fragments_opcode)
 
     def _unescape(self, text: str) -> str:
-        escapes = {"1.0": {}, "1.1": {"n": "\n", "c": ":", "\\": "\\"}}.get(
-            self.version, {"n": "\n", "c": ":", "\\": "\\", "r": "\r"}
-        )
-        if not escapes:
+        if "\\" not in text or self.version == "1.0":
             return text
+        escapes = {"n": "\n", "c": ":", "\\": "\\"} | ({"r": "\r"} if self.version == "1.2" else {})
         return re.sub(r"\\(.)", lambda found: escapes[found[1]], text)
 
     async def send(self, command: str, body: bytes | str = b"", /, **headers: str) -> None:
