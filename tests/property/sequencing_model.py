@@ -18,7 +18,7 @@ from agents.sequencing.recovery import Restoring
 from agents.sequencing.rows import TABLES, Change, Checkpoint, Rows, load_rows
 from chat.errors import Code, LogHole
 from chat.log.producer import Record
-from chat.log.taking import Position, Take, Taker
+from chat.log.taking import START, Position, Take, Taker
 from chat.records import Command, Event, Writer, decode_event, encode, header, record_headers
 from chat.rooms.decide import decide, log_time, refuse_undecodable
 
@@ -40,7 +40,7 @@ class Weakness(Enum):
 
 
 @dataclass
-class Writer_:
+class Owner:
     """One attempt of one process."""
 
     name: str
@@ -75,7 +75,7 @@ class Model:
         self.commands: list[tuple[Command, int]] = []
         self.log: list[Record] = []
         self.changelogs: dict[str, dict[bytes, bytes]] = {table: {} for table in TABLES}
-        self.writers: list[Writer_] = []
+        self.writers: list[Owner] = []
         self._names = itertools.count()
 
     # ------------------------------------------------------------ the world
@@ -83,7 +83,7 @@ class Model:
     def append_command(self, command: Command, stamp_ms: int) -> None:
         self.commands.append((command, stamp_ms))
 
-    def start(self) -> Writer_:
+    def start(self) -> Owner:
         """A new owner: rows, fence, fold."""
         return self.fence(self.read_rows())
 
@@ -91,7 +91,7 @@ class Model:
         """The tables as a recovery reads them, checkpoints first: nothing lands in between here."""
         return {table: dict(rows) for table, rows in self.changelogs.items()}
 
-    def fence(self, data: dict[str, dict[bytes, bytes]]) -> Writer_:
+    def fence(self, data: dict[str, dict[bytes, bytes]]) -> Owner:
         """Append a fence for an attempt that has read `data`, and fold up to it."""
         name = "worker" if self.weakness is Weakness.FENCE_KNOWN_BY_WORKER else f"attempt-{next(self._names)}"
         rows = load_rows([0], data)[0]  # type: ignore[arg-type]
@@ -106,7 +106,7 @@ class Model:
         if self.weakness is Weakness.ROWS_OF_THE_FOLD_NOT_DIRTY:
             for column in rows._columns.values():
                 column.dirty.clear()
-        writer = Writer_(name, rows, restoring.taker, restoring.clock.at, restoring.taker.src + 1, data)
+        writer = Owner(name, rows, restoring.taker, restoring.clock.at, restoring.taker.src + 1, data)
         self.writers.append(writer)
         return writer
 
@@ -134,7 +134,7 @@ class Model:
 
     # ------------------------------------------------------------ a writer's steps
 
-    def decide(self, writer: Writer_, count: int) -> list[Record]:
+    def decide(self, writer: Owner, count: int) -> list[Record]:
         """Take up to `count` commands and decide them: the batch that is on its way."""
         records = []
         for command, stamp_ms in self.commands[writer.next_ : writer.next_ + count]:
@@ -150,7 +150,7 @@ class Model:
             writer.next_ += 1
         return records
 
-    def land(self, writer: Writer_, batch: list[Record]) -> None:
+    def land(self, writer: Owner, batch: list[Record]) -> None:
         """The batch is appended and acknowledged; the writer looks where."""
         base = len(self.log)
         self.log += batch
@@ -165,14 +165,14 @@ class Model:
                 writer.out = True
                 return
 
-    def write(self, writer: Writer_, count: int = 1) -> None:
+    def write(self, writer: Owner, count: int = 1) -> None:
         """Decide and land without anything in between."""
         if not (writer.dead or writer.out):
             batch = self.decide(writer, count)
             if batch:
                 self.land(writer, batch)
 
-    def snapshot(self, writer: Writer_) -> None:
+    def snapshot(self, writer: Owner) -> None:
         """Capture acknowledged state; its records wait to become visible, in order."""
         if writer.dead or writer.out:
             return
@@ -202,7 +202,7 @@ class Model:
             return partition + b":0:" + rest.partition(b":")[2]
         return key
 
-    def show(self, writer: Writer_, count: int = 1_000) -> None:
+    def show(self, writer: Owner, count: int = 1_000) -> None:
         """The next records of a writer's snapshots land; a dead writer's may, too (they were on their way)."""
         for table, record in writer.pending[:count]:
             assert record is not None
@@ -213,7 +213,7 @@ class Model:
                 self.changelogs[table][record.key] = record.value
         del writer.pending[:count]
 
-    def kill(self, writer: Writer_) -> None:
+    def kill(self, writer: Owner) -> None:
         """The process is gone."""
         writer.dead = True
 
@@ -223,7 +223,7 @@ class Model:
         """Where a new reader may begin."""
         return load_rows([0], self.read_rows())[0].checkpoint  # type: ignore[arg-type]
 
-    def taken(self, start: Position = Position(-1, -1, -1)) -> list[Record]:
+    def taken(self, start: Position = START) -> list[Record]:
         """What a reader that begins at `start` takes."""
         taker = (TrustingTaker if self.weakness is Weakness.READERS_TRUST_ANY_TERM else Taker)(start)
         return [

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, settings, strategies as st
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from chat.log.taking import Taker
 from chat.records import Command, JoinRoom, LeaveRoom, PostMessage, Tick, WatchRoom
-from tests.property.sequencing_model import Model, Writer_
+from tests.property.sequencing_model import Model, Owner
 
 ROOMS = st.sampled_from(["a", "b"])
 PEOPLE = st.sampled_from(["ann", "bob"])
@@ -40,11 +41,11 @@ class Partition(RuleBasedStateMachine):
         super().__init__()
         self.model = Model()
         self.half_read: list[dict[str, dict[bytes, bytes]]] = []
-        self.on_their_way: list[tuple[Writer_, list]] = []
+        self.on_their_way: list[tuple[Owner, list]] = []
         self.readers: list[tuple[Taker, list[bytes | None]]] = []
 
     @initialize(target=writers)
-    def first_owner(self) -> Writer_:
+    def first_owner(self) -> Owner:
         return self.model.start()
 
     @rule(commands=st.lists(COMMANDS, min_size=1, max_size=4), stamp_ms=st.integers(0, 100))
@@ -58,7 +59,7 @@ class Partition(RuleBasedStateMachine):
         self.model.append_command(*data.draw(st.sampled_from(self.model.commands)))
 
     @rule(target=writers)
-    def another_owner(self) -> Writer_:
+    def another_owner(self) -> Owner:
         return self.model.start()
 
     @rule()
@@ -67,16 +68,16 @@ class Partition(RuleBasedStateMachine):
 
     @precondition(lambda self: self.half_read)
     @rule(target=writers)
-    def who_hung_fences_at_last(self) -> Writer_:
+    def who_hung_fences_at_last(self) -> Owner:
         return self.model.fence(self.half_read.pop(0))
 
     @rule(writer=writers, count=st.integers(1, 3))
-    def writes(self, writer: Writer_, count: int) -> None:
+    def writes(self, writer: Owner, count: int) -> None:
         if not any(owner is writer for owner, _ in self.on_their_way):
             self.model.write(writer, count)
 
     @rule(writer=writers, count=st.integers(1, 3))
-    def sends_a_batch_that_is_slow(self, writer: Writer_, count: int) -> None:
+    def sends_a_batch_that_is_slow(self, writer: Owner, count: int) -> None:
         if not (writer.dead or writer.out or any(owner is writer for owner, _ in self.on_their_way)):
             batch = self.model.decide(writer, count)
             if batch:
@@ -88,17 +89,17 @@ class Partition(RuleBasedStateMachine):
         self.model.land(*self.on_their_way.pop(0))
 
     @rule(writer=writers)
-    def takes_a_snapshot(self, writer: Writer_) -> None:
+    def takes_a_snapshot(self, writer: Owner) -> None:
         # Acknowledged state only: with a batch on its way there is none.
         if not any(owner is writer for owner, _ in self.on_their_way):
             self.model.snapshot(writer)
 
     @rule(writer=writers, count=st.integers(1, 3))
-    def rows_land(self, writer: Writer_, count: int) -> None:
+    def rows_land(self, writer: Owner, count: int) -> None:
         self.model.show(writer, count)
 
     @rule(writer=writers)
-    def dies(self, writer: Writer_) -> None:
+    def dies(self, writer: Owner) -> None:
         self.model.kill(writer)
 
     @rule()
