@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.conformance.wire import BINARY, TEXT, Frame, Peer, connected, frame, upgraded
+from tests.engines import Worker
 
 ALL = ("1.0", "1.1", "1.2")
 NEW = ("1.1", "1.2")
@@ -471,6 +472,18 @@ async def test_unsubscribe_ends_delivery_and_frees_the_id(port: int, room: str) 
         await subscribed(peer, room)
         await peer.text(send(room))
         assert (await peer.messages(1))[0].seq == 2
+
+
+async def test_a_refused_client_is_one_line_in_the_log_and_what_it_wrote_is_not(gateway: Worker, room: str) -> None:
+    async with connected(gateway.port) as peer:
+        assert peer.connected
+        session = peer.connected.headers["session"]
+        await peer.text(send(room, body="for your eyes only", content_length="3", receipt="r"))
+        await peer.expect("ERROR", error_code="bad_content_length")
+        assert await peer.closed() == PROTOCOL_ERROR
+    (line,) = [line for line in gateway.log().splitlines() if session in line]
+    assert "bad_content_length" in line
+    assert "eyes only" not in gateway.log()
 
 
 async def test_an_error_repeats_no_header_that_could_be_a_secret(port: int) -> None:

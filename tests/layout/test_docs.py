@@ -8,6 +8,8 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from chat import metrics, settings
 from chat.errors import Code
+from web.closing import close_code
+from web.problems import status_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("docker/**/*.md")])
@@ -38,6 +40,14 @@ def test_a_codes_row_says_when_how_and_what_to_do() -> None:
         assert arrives in ("fatal", "soft or fatal", ""), code
         assert close in CLOSE_CODES, code
         assert status == "" or 400 <= int(status) <= 599, code
+
+
+def test_a_codes_row_has_the_close_code_and_the_status_that_the_gateway_uses() -> None:
+    for code, _, arrives, close, status, _ in rows(between("docs/protocol.md", "codes")):
+        if arrives:
+            assert int(close) == close_code(Code(code.strip("`"))), code
+        if status:
+            assert int(status) == status_of(Code(code.strip("`"))), code
 
 
 def test_every_setting_stands_in_operations_as_the_code_documents_it() -> None:
