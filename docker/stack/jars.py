@@ -8,7 +8,6 @@ import hashlib
 import re
 import shutil
 from pathlib import Path
-from typing import IO
 
 from stack.layout import BUILD, ENGINES, Layout
 from stack.oneshot import run_logged
@@ -36,7 +35,7 @@ async def fetch(engine: str, layout: Layout, progress: Progress) -> Path:
         return jars
     jars.parent.mkdir(parents=True, exist_ok=True)
     with (jars.parent / f".{engine}.lock").open("w") as lock:
-        await asyncio.to_thread(_lock, lock)
+        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
         if jars.is_dir():
             return jars
         partial = jars.with_name(f".{jars.name}.partial")
@@ -49,10 +48,6 @@ async def fetch(engine: str, layout: Layout, progress: Progress) -> Path:
         # The folder gets its name when it is whole: an interrupted download is never taken for a complete one.
         partial.rename(jars)
     return jars
-
-
-def _lock(file: IO[str]) -> None:
-    fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def _pom(engine: str) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import hashlib
 import os
 import re
@@ -43,6 +45,15 @@ async def build(layout: Layout, progress: Progress) -> None:
     """Build the page unless it is current."""
     if is_current():
         return
+    BUILD.mkdir(exist_ok=True)
+    # Several stacks share the checkout: one builds, the others then find the page current.
+    with (BUILD / ".page.lock").open("w") as lock:
+        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+        if not is_current():
+            await _build(layout, progress)
+
+
+async def _build(layout: Layout, progress: Progress) -> None:
     digest = _digest()
     async with progress.step("page", "building (npm)", "built"):
         # `npm ci` empties node_modules first: only when what it installs has changed.
@@ -52,7 +63,6 @@ async def build(layout: Layout, progress: Progress) -> None:
             await run_logged("page", ["npm", "ci", "--no-audit", "--no-fund"], layout, cwd=SOURCES)
             write_whole(installed, lock)
         await run_logged("page", ["npm", "run", "build"], layout, cwd=SOURCES)
-    STAMP.parent.mkdir(parents=True, exist_ok=True)
     write_whole(STAMP, digest)
 
 
