@@ -22,8 +22,9 @@ from pathlib import Path
 # `faust` takes the working directory off the path once this module is imported: put ours there for good.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from agents.engine import RoomlogApp  # noqa: E402  (after the path is right)
-from chat import logs, settings as roomlog_settings  # noqa: E402
+from agents.engine import RoomlogApp
+from chat import logs
+from chat import settings as roomlog_settings
 
 settings = roomlog_settings.load_or_exit()
 logs.configure(settings)
