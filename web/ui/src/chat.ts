@@ -2,82 +2,43 @@
  * One person's chat: the rooms that are open here, what is pending, and the link that feeds both.
  *
  * The rules are in model/ (pure); this class carries them out: it turns what the link and the API say into calls of the
- * models, and what the models ask for into frames. Views read its fields and are told of changes once a frame.
+ * models, and what the models ask for into frames. Views read its fields and are told of changes (redraw.ts).
  */
 
 import type { IMessage } from '@stomp/stompjs';
 
-import { resendDelayMs } from './model/backoff';
+import { Directory } from './directory';
 import { eventFromFrame, wholeNumber, type RoomEvent } from './model/events';
-import { newClientId } from './model/ids';
-import { Members } from './model/members';
-import { Outbox, type Pending } from './model/outbox';
-import { PAGE, RoomLog, type Position } from './model/room-log';
+import type { Outbox } from './model/outbox';
+import { PAGE, type Position } from './model/room-log';
 import { Api, type RoomSummary } from './net/api';
-import { Link, NO_ANSWER, type Answer, type LinkListener, type Subscription } from './net/link';
-import { ReadMarks, SavedOutbox } from './net/storage';
+import { FOR_NOW, Link, NO_ANSWER, type Answer, type LinkListener } from './net/link';
+import { ReadMarks } from './net/storage';
+import { Redraw } from './redraw';
+import { Room } from './room';
+import { Sender } from './sender';
 
 /** Rooms that stay subscribed beside the open one, so that going back is instant and unread is exact. */
 const WATCHED_MAX = 8;
 
-/** The room list is read again this often, and this soon after something happened. */
-const DIRECTORY_POLL_MS = 15_000;
-const DIRECTORY_POLL_HIDDEN_MS = 60_000;
-const DIRECTORY_SOON_MS = 1_500;
 const MEMBERS_SOON_MS = 1_500;
-
-/** A flood of messages is drawn this often: nobody reads faster, and every drawing lays the rows out anew. */
-const REDRAW_MS = 80;
-
-/** Views hear of changes in an animation frame, and this late where there are none. */
-const HIDDEN_FRAME_MS = 250;
 
 /** A page of history that does not reach up to what we hold is asked for again: the store follows the log closely. */
 const OLDER_TRIES_MAX = 6;
 const OLDER_PAUSE_MS = 400;
 
-/** A refusal with one of these may be different in a moment. */
-const FOR_NOW = new Set([NO_ANSWER, 'unavailable', 'going_away', 'too_many_in_flight', 'too_slow']);
-
-export class Room {
-  readonly log = new RoomLog();
-  readonly members = new Members();
-  /** Why the room cannot be read; null when it can, as far as we know. */
-  refusal: string | null = null;
-  older: 'idle' | 'loading' | 'failed' = 'idle';
-  /** The line "new" stands before the first message with a higher number; null: no line. */
-  readBefore: number | null = null;
-
-  subscription: Subscription | null = null;
-  /** Counts subscriptions: an answer that belongs to an earlier one is ignored. */
-  turn = 0;
-  /** Holes met since the room was whole last. */
-  holes = 0;
-  join: 'no' | 'wanted' | 'asked' | 'done' = 'no';
-  lastOpened = 0;
-  membersTimer: ReturnType<typeof setTimeout> | undefined;
-
-  constructor(readonly id: string) {}
-}
-
 export class Chat implements LinkListener {
   readonly link: Link;
-  readonly outbox: Outbox;
+  readonly sender: Sender;
+  readonly directory: Directory;
   readonly rooms = new Map<string, Room>();
   current: Room | null = null;
-  directory: readonly RoomSummary[] = [];
-  directoryState: 'loading' | 'ready' | 'failed' = 'loading';
   /** For a screen reader: what came in last. */
   announcement: { readonly sender: string; readonly text: string; readonly count: number } | null = null;
 
   private readonly api: Api;
   private readonly marks: ReadMarks;
-  private readonly saved: SavedOutbox;
-  private readonly listeners = new Set<() => void>();
-  private notifying = false;
-  private notifiedAt = 0;
-  private directoryTimer: ReturnType<typeof setTimeout> | undefined;
-  private directoryDueAt = 0;
+  private readonly redraw = new Redraw();
   private openings = 0;
   private announcedAt = 0;
 
@@ -88,29 +49,30 @@ export class Chat implements LinkListener {
     this.link = new Link(url, user, this);
     this.api = new Api(user);
     this.marks = new ReadMarks(user);
-    this.saved = new SavedOutbox(user);
-    this.outbox = new Outbox(this.saved);
-    this.outbox.restore(this.saved.all(), Date.now());
+    this.sender = new Sender(user, this.link, (room) => this.rooms.get(room)?.log.hi ?? null, this.changed);
+    this.directory = new Directory(this.api, this.changed);
+  }
+
+  get outbox(): Outbox {
+    return this.sender.outbox;
   }
 
   start(): void {
-    window.addEventListener('storage', this.onStorage);
     this.link.start();
-    this.refreshDirectory(0);
+    this.directory.refreshNow();
   }
 
   stop(): void {
-    window.removeEventListener('storage', this.onStorage);
-    clearTimeout(this.directoryTimer);
+    this.redraw.clear();
+    this.directory.stop();
+    this.sender.stop();
     for (const room of this.rooms.values()) clearTimeout(room.membersTimer);
-    this.listeners.clear();
     this.link.stop();
   }
 
   /** `listener` is called after changes, soon and not too often. */
   onChange(listener: () => void): () => void {
-    this.listeners.add(listener);
-    return () => this.listeners.delete(listener);
+    return this.redraw.listen(listener);
   }
 
   // ---------------------------------------------------------------- what a person does
@@ -125,10 +87,13 @@ export class Chat implements LinkListener {
     this.current = room;
     this.forgetRoomsBeyond(WATCHED_MAX + 1);
     if (this.link.state.phase === 'up') {
-      if (room.subscription === null) this.subscribe(room);
-      else if (room.log.caughtUp) this.joinIfWanted(room);
+      if (room.subscription === null) {
+        this.subscribe(room);
+      } else if (room.log.caughtUp) {
+        this.joinIfWanted(room);
+        this.refreshMembers(room, 0);
+      }
     }
-    this.refreshMembers(room, 0);
     this.changed();
     return room;
   }
@@ -139,22 +104,8 @@ export class Chat implements LinkListener {
   }
 
   post(room: Room, text: string): void {
-    this.outbox.add(room.id, text, newClientId(), Date.now());
     room.readBefore = null;
-    this.pump(room.id);
-    this.changed();
-  }
-
-  retry(message: Pending): void {
-    this.outbox.retry(message.clientId, Date.now());
-    this.pump(message.room);
-    this.changed();
-  }
-
-  discard(message: Pending): void {
-    this.outbox.discard(message.clientId);
-    this.pump(message.room);
-    this.changed();
+    this.sender.post(room.id, text);
   }
 
   create(id: string, name: string | null): Promise<Answer> {
@@ -167,7 +118,7 @@ export class Chat implements LinkListener {
     if (answer.kind === 'ok') {
       this.forget(room);
       if (this.current === room) this.current = null;
-      this.refreshDirectory(DIRECTORY_SOON_MS);
+      this.directory.refreshSoon();
       this.changed();
     }
     return answer;
@@ -202,14 +153,12 @@ export class Chat implements LinkListener {
       if (room.older === 'failed') room.older = 'idle';
       this.subscribe(room);
     }
-    for (const room of this.outbox.rooms()) this.pump(room);
-    this.refreshDirectory(0);
-    if (this.current !== null) this.refreshMembers(this.current, 0);
+    this.sender.linkUp();
+    this.directory.refreshNow();
   }
 
   linkDown(ourFault: boolean): void {
-    if (ourFault) this.outbox.blame('bad_body');
-    this.outbox.disconnected();
+    this.sender.linkDown(ourFault);
     for (const room of this.rooms.values()) {
       room.subscription = null;
       room.turn += 1;
@@ -251,6 +200,8 @@ export class Chat implements LinkListener {
         else this.settle(room);
         // Who may read, joins; the other way round, a room that does not exist would be refused twice.
         this.joinIfWanted(room);
+        // A room that nobody has written to yet has no people to ask for.
+        if (head > 0 && room === this.current) this.refreshMembers(room, 0);
         break;
       }
       case 'refused':
@@ -292,15 +243,14 @@ export class Chat implements LinkListener {
 
   private onEvent(room: Room, event: RoomEvent): void {
     if (event.sender === this.user && event.clientId !== null) {
-      this.outbox.settle(event.clientId);
-      this.pump(room.id);
+      this.sender.settle(room.id, event.clientId);
     }
     if (room.members.learnEvent(event)) this.refreshMembers(room, MEMBERS_SOON_MS);
     if (room.log.caughtUp) {
       this.announce(room, event);
       this.settle(room);
     }
-    this.refreshDirectory(DIRECTORY_SOON_MS);
+    this.directory.refreshSoon();
   }
 
   /** The room is whole up to its head. */
@@ -328,7 +278,6 @@ export class Chat implements LinkListener {
     room.members.clear();
     room.older = 'idle';
     if (this.link.state.phase === 'up') this.subscribe(room);
-    this.refreshMembers(room, 0);
   }
 
   private later(room: Room, delayMs: number, then: () => void): void {
@@ -381,49 +330,6 @@ export class Chat implements LinkListener {
     return 'failed';
   }
 
-  // ---------------------------------------------------------------- sending
-
-  /** Sends what may leave for that room. */
-  private pump(roomId: string): void {
-    if (this.link.state.phase !== 'up') return;
-    const message = this.outbox.next(roomId);
-    if (message === null) return;
-    this.outbox.sending(message.clientId);
-    this.link.send(
-      `/room/${roomId}`,
-      { 'content-type': 'text/plain;charset=utf-8', 'x-client-id': message.clientId },
-      message.body,
-      (answer) => this.onPosted(message, answer),
-    );
-  }
-
-  private onPosted(message: Pending, answer: Answer): void {
-    switch (answer.kind) {
-      case 'ok': {
-        const seq = wholeNumber(answer.headers['x-seq']);
-        this.outbox.receipted(message.clientId, seq ?? 0);
-        const room = this.rooms.get(message.room);
-        if (room === undefined || seq === null) this.outbox.settle(message.clientId);
-        else this.outbox.settleUpTo(message.room, room.log.hi);
-        break;
-      }
-      case 'refused':
-        if (this.outbox.refused(message.clientId, answer.code, FOR_NOW.has(answer.code)) === 'waiting') {
-          const attempts = this.outbox.get(message.clientId)?.attempts ?? 1;
-          setTimeout(() => {
-            this.outbox.resume(message.clientId);
-            this.pump(message.room);
-            this.changed();
-          }, resendDelayMs(attempts, Math.random()));
-        }
-        break;
-      case 'lost':
-        return;
-    }
-    this.pump(message.room);
-    this.changed();
-  }
-
   private request(destination: string, body: string): Promise<Answer> {
     return new Promise((resolve) => {
       if (this.link.state.phase !== 'up') resolve({ kind: 'lost' });
@@ -431,20 +337,11 @@ export class Chat implements LinkListener {
     });
   }
 
-  private readonly onStorage = (event: StorageEvent): void => {
-    const clientId = this.saved.removedElsewhere(event);
-    const message = clientId === null ? undefined : this.outbox.get(clientId);
-    if (message === undefined) return;
-    this.outbox.forget(message.clientId);
-    this.pump(message.room);
-    this.changed();
-  };
-
   // ---------------------------------------------------------------- lists that follow
 
   /** Every room we know of: the list, and on top of it what the open rooms know better. Latest first. */
   roomList(): readonly RoomSummary[] {
-    const known = new Map(this.directory.map((room) => [room.room, room]));
+    const known = new Map(this.directory.rooms.map((room) => [room.room, room]));
     for (const room of this.rooms.values()) {
       const listed = known.get(room.id);
       const last = room.log.last;
@@ -463,40 +360,19 @@ export class Chat implements LinkListener {
     );
   }
 
-  /** Reads the room list after `delayMs`, or sooner when that is due already; then again and again, slowly. */
-  refreshDirectory(delayMs: number): void {
-    const due = Date.now() + delayMs;
-    if (this.directoryTimer !== undefined && this.directoryDueAt <= due) return;
-    clearTimeout(this.directoryTimer);
-    this.directoryDueAt = due;
-    this.directoryTimer = setTimeout(() => void this.readDirectory(), delayMs);
-  }
-
-  private async readDirectory(): Promise<void> {
-    try {
-      this.directory = await this.api.rooms();
-      this.directoryState = 'ready';
-    } catch {
-      if (this.directoryState === 'loading') this.directoryState = 'failed';
-    }
-    this.directoryTimer = undefined;
-    const pause = document.visibilityState === 'visible' ? DIRECTORY_POLL_MS : DIRECTORY_POLL_HIDDEN_MS;
-    if (this.link.state.phase !== 'stopped') this.refreshDirectory(pause);
-    this.changed();
-  }
-
   private refreshMembers(room: Room, delayMs: number): void {
     clearTimeout(room.membersTimer);
     room.membersTimer = setTimeout(async () => {
       try {
         room.members.learnList(await this.api.members(room.id));
       } catch {
-        // A room that nobody has written to yet has no members to read; the next event asks again.
-        room.members.loaded = true;
+        // The store is away or a moment behind the log; the next membership event asks again.
       }
       this.changed();
     }, delayMs);
   }
+
+  private readonly changed = (): void => this.redraw.ask();
 
   private announce(room: Room, event: RoomEvent): void {
     if (room !== this.current || event.kind !== 'message' || event.sender === this.user) return;
@@ -504,25 +380,6 @@ export class Chat implements LinkListener {
     const count = together ? this.announcement!.count + 1 : 1;
     this.announcement = { sender: event.sender, text: (event.body ?? '').slice(0, 300), count };
     this.announcedAt = Date.now();
-  }
-
-  private changed(): void {
-    if (this.notifying) return;
-    this.notifying = true;
-    const notify = (): void => {
-      if (!this.notifying) return;
-      this.notifying = false;
-      this.notifiedAt = performance.now();
-      for (const listener of [...this.listeners]) listener();
-    };
-    const soon = (): void => {
-      // A hidden page gets no animation frames, and its title still counts what is unread.
-      requestAnimationFrame(notify);
-      setTimeout(notify, HIDDEN_FRAME_MS);
-    };
-    const pauseMs = this.notifiedAt + REDRAW_MS - performance.now();
-    if (pauseMs <= 0) soon();
-    else setTimeout(soon, pauseMs);
   }
 }
 

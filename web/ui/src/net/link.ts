@@ -46,6 +46,14 @@ const ANSWER_TIMEOUT_MS = 20_000;
 /** Code of a refusal that no server said: it was silent. */
 export const NO_ANSWER = 'no_answer';
 
+/** Refusals that may be other answers in a moment. */
+export const FOR_NOW: ReadonlySet<string> = new Set([
+  NO_ANSWER,
+  'unavailable',
+  'going_away',
+  'too_many_in_flight',
+]);
+
 const CONNECT_TIMEOUT_MS = 10_000;
 const HEART_BEAT_MS = 10_000;
 

@@ -2,7 +2,8 @@
 
 import { useEffect, useRef, useState } from 'preact/hooks';
 
-import type { Chat, Room } from '../chat';
+import type { Chat } from '../chat';
+import type { Room } from '../room';
 import { useSpeech } from './context';
 import { byteSize } from '../text/time';
 import { Icon } from './icons';

@@ -162,10 +162,10 @@ export function PendingRow({ chat, message, joined }: PendingProps) {
             <span>
               {text.failed}. {refusalText(text, message.code ?? 'unavailable')}
             </span>
-            <button type="button" class="small" onClick={() => chat.retry(message)}>
+            <button type="button" class="small" onClick={() => chat.sender.retry(message)}>
               {text.retry}
             </button>
-            <button type="button" class="small" onClick={() => chat.discard(message)}>
+            <button type="button" class="small" onClick={() => chat.sender.discard(message)}>
               {text.discard}
             </button>
           </div>

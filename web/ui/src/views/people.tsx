@@ -1,6 +1,7 @@
 /** Who is in the room. */
 
-import type { Chat, Room } from '../chat';
+import type { Chat } from '../chat';
+import type { Room } from '../room';
 import { useSpeech } from './context';
 import { Avatar, Icon } from './icons';
 

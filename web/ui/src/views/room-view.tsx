@@ -2,7 +2,8 @@
 
 import { useState } from 'preact/hooks';
 
-import type { Chat, Room } from '../chat';
+import type { Chat } from '../chat';
+import type { Room } from '../room';
 import { refusalText } from '../text/catalogue';
 import { Banner } from './banner';
 import { Composer } from './composer';

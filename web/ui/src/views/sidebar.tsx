@@ -112,9 +112,9 @@ export function Sidebar({ chat, onOpen, onNewRoom, onSettings }: Props) {
             </li>
           )}
         </ul>
-        {shown.length === 0 && !canOpenTyped && chat.directoryState !== 'loading' && (
+        {shown.length === 0 && !canOpenTyped && chat.directory.state !== 'loading' && (
           <p class="quiet note">
-            {wanted !== '' ? text.noRoomMatches : chat.directoryState === 'failed' ? text.roomsUnavailable : text.noRooms}
+            {wanted !== '' ? text.noRoomMatches : chat.directory.state === 'failed' ? text.roomsUnavailable : text.noRooms}
           </p>
         )}
       </nav>

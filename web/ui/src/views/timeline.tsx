@@ -9,7 +9,8 @@
 import type { VNode } from 'preact';
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 
-import type { Chat, Room } from '../chat';
+import type { Chat } from '../chat';
+import type { Room } from '../room';
 import type { RoomEvent } from '../model/events';
 import { AT_END, hold, newer, older, rowsOf, type Viewport } from '../model/viewport';
 import { dayOf } from '../text/time';
