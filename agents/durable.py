@@ -28,7 +28,7 @@ from agents.dead_letters import DeadLetters
 from agents.engine import RoomlogApp
 from agents.reading import Reading
 from agents.readings import Readings, leave
-from chat import logs, metrics
+from chat import failpoints, logs, metrics
 from chat.errors import BrokenInvariant, Code, Refused
 from chat.ids import is_id
 from chat.log.taking import Position, Take
@@ -84,6 +84,7 @@ class DurableReader:
             beside: what else the role does from its first assignment on, for ever.
             on_stop: closes the store, after the last write and the last commit.
         """
+        failpoints.arm(settings.failpoint)
         self._topic = settings.topic(EVENTS)
         self._parks = parks
         self._dead_letters = DeadLetters(settings)
