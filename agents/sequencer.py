@@ -17,9 +17,10 @@ from typing import Any, Final, NoReturn, cast
 
 from faust.types import TP
 
-from agents.engine import Consumer
-from agents.sequencing.attempt import Attempt, Command, Fenced, Limits
+from agents.engine import Consumer, more_events
+from agents.sequencing.attempt import TAKE_MAX, Attempt, Command, Fenced, Limits
 from agents.sequencing.log import Log
+from agents.sequencing.pace import Pace
 from agents.sequencing.recovery import Stopped, begin_attempts
 from agents.sequencing.rows import Tables, check_row, load_rows
 from agents.sequencing.snapshots import Snapshots
@@ -59,6 +60,7 @@ class Sequencer:
         self._log = Log(settings)
         self._snapshots = Snapshots(settings, self._log)
         self._limits = Limits(settings.partitions, record_bytes_max(settings))
+        self._pace = Pace()
         self._attempts: dict[int, Attempt] = {}
         self._stopped: dict[int, Stopped] = {}
         self._recovering = asyncio.Lock()
@@ -127,7 +129,7 @@ class Sequencer:
             new = mine - set(self._attempts)
             if new:
                 rows = load_rows(new, _tables())
-                for result in await begin_attempts(self._log, rows, self._limits, settings.worker):
+                for result in await begin_attempts(self._log, rows, self._limits, self._pace, settings.worker):
                     if isinstance(result, Stopped):
                         log.error("partition_stopped", partition=result.partition, reason=result.reason)
                         self._stopped[result.partition] = result
@@ -286,9 +288,12 @@ app.row_check = _check_row
 @app.agent(commands_topic)
 async def sequence_room_commands(stream: Any) -> None:
     """The one agent: hands each command to the writer of its partition. Nothing may raise into the stream."""
-    async for event in stream.noack().events():
+    unacknowledged = stream.noack()
+    async for event in unacknowledged.events():
         try:
             await sequencer.take(event.message)
+            for waiting in more_events(unacknowledged, TAKE_MAX):
+                await sequencer.take(waiting.message)
         except Exception as error:  # noqa: BLE001 (Faust would drop the record and go on)
             leave(error)
 

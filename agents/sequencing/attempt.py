@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from agents.sequencing.clock import Clock
 from agents.sequencing.intake import read_command
 from agents.sequencing.log import Log
+from agents.sequencing.pace import Pace
 from agents.sequencing.rows import Change, Checkpoint, Rows
 from chat import metrics
 from chat.errors import BrokenInvariant, Refused
@@ -74,7 +75,9 @@ class Limits:
 class Attempt:
     """Owns the rows and the numbering of one partition until it is closed or out."""
 
-    def __init__(self, partition: int, log: Log, rows: Rows, taker: Taker, clock: Clock, limits: Limits) -> None:
+    def __init__(
+        self, partition: int, log: Log, rows: Rows, taker: Taker, clock: Clock, limits: Limits, pace: Pace
+    ) -> None:
         self.partition = partition
         self.rows = rows
         self.clock = clock
@@ -90,6 +93,7 @@ class Attempt:
         self._log = log
         self._taker = taker
         self._limits = limits
+        self._pace = pace
         self._inbox: deque[Command] = deque()
         self._wake = asyncio.Event()
         self._room_in_inbox = asyncio.Event()
@@ -175,11 +179,13 @@ class Attempt:
                 wake.clear()
                 await wake.wait()
                 continue
+            await self._pace.wait()
             async with self._settled:
                 commands = [inbox.popleft() for _ in range(min(len(inbox), TAKE_MAX))]
                 if len(inbox) < INBOX_MAX // 2:
                     self._room_in_inbox.set()
                 if commands:
+                    self._pace.count(len(commands))
                     await self._write(commands)
 
     async def _write(self, commands: list[Command]) -> None:

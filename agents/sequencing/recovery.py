@@ -19,6 +19,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 from agents.sequencing.attempt import Attempt, Limits
 from agents.sequencing.clock import Clock
 from agents.sequencing.log import Log
+from agents.sequencing.pace import Pace
 from agents.sequencing.rows import TABLES, Checkpoint, Rows, check_row, load_rows
 from chat.errors import BrokenInvariant, Refused, UnknownVersion
 from chat.failpoints import failpoint
@@ -97,7 +98,7 @@ class Restoring:
 
 
 async def begin_attempts(
-    log: Log, all_rows: Mapping[int, Rows], limits: Limits, worker: str
+    log: Log, all_rows: Mapping[int, Rows], limits: Limits, pace: Pace, worker: str
 ) -> list[Attempt | Stopped]:
     """Fence and fold each partition of `all_rows`; an attempt that may write, or why none may.
 
@@ -132,7 +133,7 @@ async def begin_attempts(
         tp = log.command_partition(each.partition)
         wanted = each.taker.src + 1
         if first[tp] <= wanted <= end[tp]:
-            attempt = Attempt(each.partition, log, each.rows, each.taker, each.clock, limits)
+            attempt = Attempt(each.partition, log, each.rows, each.taker, each.clock, limits, pace)
             attempt.unsnapshotted = each.unsnapshotted
             results.append(attempt)
         else:

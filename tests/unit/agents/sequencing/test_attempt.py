@@ -8,6 +8,7 @@ import pytest
 
 from agents.sequencing.attempt import INBOX_MAX, Attempt, Command, Fenced, Limits
 from agents.sequencing.clock import Clock
+from agents.sequencing.pace import Pace
 from agents.sequencing.rows import TABLES, Rows
 from chat.errors import BrokenInvariant, Code
 from chat.log.producer import UNKNOWN, Record
@@ -61,7 +62,7 @@ class FakeLog:
 def make(log: FakeLog) -> Attempt:
     taker = Taker(START)
     taker.take(0, (("kind", b"writer"),))
-    return Attempt(0, log, Rows(0, {t: {} for t in TABLES}), taker, Clock(), Limits(1, 10_000))  # type: ignore[arg-type]
+    return Attempt(0, log, Rows(0, {t: {} for t in TABLES}), taker, Clock(), Limits(1, 10_000), Pace())  # type: ignore[arg-type]
 
 
 class Running:
