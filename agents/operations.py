@@ -11,6 +11,7 @@ import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, TypeVar
@@ -22,7 +23,7 @@ from faust.cli import AppCommand, argument, option
 from agents.dead_letters import parked
 from app import app
 from app import settings as config
-from chat import schemas
+from chat import logs, schemas
 from chat import settings as roomlog_settings
 from chat.errors import RoomlogError, Unavailable
 from chat.log import topics as log_topics
@@ -46,8 +47,9 @@ class Operation(AppCommand):
 
     def run_using_worker(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Run to the end and leave with the exit status."""
-        # aiokafka logs every try to connect; the operation says once what it waits for.
+        # The operation says once what it waits for; logs of each try would hide that.
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+        logs.configure(replace(config, log_level="error"))
         try:
             asyncio.run(self.execute(*self.args, *args, **{**self.kwargs, **kwargs}))
         except RoomlogError as error:
