@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from functools import lru_cache
 from typing import Final
 
 from chat.errors import Code, Refused
@@ -28,6 +29,12 @@ from chat.records import (
 
 NAME_BYTES_MAX: Final = 1_024
 """Of a room's display name, a content type and a nonce: they stand in the room's row or in every copy of an event."""
+
+
+IDS_CACHED: Final = 65_536
+"""Ids that are known to be ids: the same rooms and people come again and again."""
+
+_is_id = lru_cache(maxsize=IDS_CACHED)(is_id)
 
 
 def read_command(
@@ -53,7 +60,7 @@ def read_command(
     if isinstance(command, Tick):
         return command, command_id
     room = command.room
-    if not is_id(room):
+    if not _is_id(room):
         raise Refused(Code.IMPOSSIBLE, "the room is no id")
     if key != room.encode():
         raise Refused(Code.IMPOSSIBLE, "the record's key is not the command's room")
@@ -62,10 +69,10 @@ def read_command(
     if isinstance(command, WatchRoom):
         if len(command.users) > WATCH_USERS_MAX:
             raise Refused(Code.IMPOSSIBLE, f"a watch of {len(command.users)} users, at most {WATCH_USERS_MAX}")
-        if not all(map(is_id, command.users)):
+        if not all(map(_is_id, command.users)):
             raise Refused(Code.IMPOSSIBLE, "a watched user is no id")
         return command, command_id
-    if not is_id(command.sender):
+    if not _is_id(command.sender):
         raise Refused(Code.IMPOSSIBLE, "the sender is no id")
     client_id = command.client_id
     # Characters first: an id that is short enough in them is so in bytes, and most are.
