@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 
 from chat import logs, metrics
 from chat.errors import Code, Unavailable
+from chat.log.consumer import stop_consumer
 from chat.log.dead_letters import DeadLetter, dead_letter
 from chat.log.producer import Record, append, make_producer
 from chat.log.topics import DEAD_LETTERS
@@ -119,7 +120,7 @@ async def parked(settings: Settings, limit: int) -> tuple[list[Parked], int]:
     except (KafkaError, OSError) as error:
         raise Unavailable(f"Kafka at {','.join(settings.kafka_servers)}: {error!r}") from None
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)
     newest = sorted(found.values(), key=lambda one: one.at_ms)[-limit:]
     return newest, len(found)
 

@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError
 
 from chat import logs
 from chat.errors import BrokenInvariant, Refused, Unavailable
+from chat.log.consumer import stop_consumer
 from chat.log.positions import archiver_positions
 from chat.log.taking import START, Position, Take, Taker
 from chat.log.topics import EVENTS, partition_of
@@ -102,7 +103,7 @@ async def scan_room(settings: Settings, room: str, from_seq: int, limit: int, st
         end = min((await consumer.end_offsets([tp]))[tp], start.offset + 1 + RECORDS_MAX)
         return await _collect(consumer, room, from_seq, limit, Taker(start), end)
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)
 
 
 async def _collect(
