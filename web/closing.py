@@ -43,3 +43,12 @@ _CLOSE_CODES: Final = {
 def close_code(code: Code) -> int:
     """The WebSocket close code after a refusal with `code`; what has none of its own is the client's to fix: 1002."""
     return _CLOSE_CODES.get(code, PROTOCOL_ERROR)
+
+
+def answer_to(code: int) -> int:
+    """Our close code for a client's: the same, but 1002 for one that may not be sent (RFC 6455, section 7.4)."""
+    if code == 0:  # none was given
+        return NORMAL
+    if code in (1004, 1005, 1006, 1015) or not (1000 <= code <= 1014 or 3000 <= code <= 4999):
+        return PROTOCOL_ERROR
+    return code

@@ -12,7 +12,7 @@ import asyncio
 import math
 from typing import TYPE_CHECKING
 
-from aiohttp import WSMsgType, web
+from aiohttp import WebSocketError, WSMsgType, web
 
 from chat import logs, metrics
 from chat.auth import Credentials
@@ -36,6 +36,9 @@ log = logs.get(__name__)
 
 CLOSE_GRACE_S = 5.0
 """From our close frame to the transport's end, for a client that does not answer it."""
+
+LINGER_POLL_S = 0.05
+"""How often a connection whose input is broken looks whether its client has gone; the wheel ends it in any case."""
 
 
 class Connection:
@@ -118,10 +121,25 @@ class Connection:
                 case WSMsgType.PONG:
                     pass
                 case WSMsgType.CLOSE:
-                    self.close(message.data or closing.NORMAL, "")
+                    self.close(closing.answer_to(message.data), "")
+                    return
+                case WSMsgType.ERROR if isinstance(message.data, WebSocketError):
+                    self._broken(message.data)
+                    await self._lingered()
                     return
                 case _:
                     return
+
+    def _broken(self, error: WebSocketError) -> None:
+        if error.code == closing.TOO_BIG and not self.closing:
+            self.fail(Refused(Code.BODY_TOO_LARGE, "a WebSocket message longer than any frame may be"))
+        else:
+            self.close(error.code, "")
+
+    async def _lingered(self) -> None:
+        """Wait until the client has read why and gone; what it still sends is dropped by aiohttp."""
+        while not self._transport.is_closing():  # noqa: ASYNC110  (a transport tells nobody when it closes)
+            await asyncio.sleep(LINGER_POLL_S)
 
     async def _received(self, data: bytes) -> None:
         for event in self.protocol.receive_data(data):

@@ -38,6 +38,8 @@ from web.connection import Connection
 from web.dispatch import Dispatch
 from web.hub import EXIT_BROKEN, Hub
 from web.inflight import InFlight
+from web.messages import CLOSE, control_frame
+from web.sockets import ClientSocket
 
 log = logs.get(__name__)
 
@@ -176,7 +178,7 @@ class Gateway:
         offered = {name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",")}
         chosen = tuple(name for name in SUBPROTOCOLS if name in offered)[:1]
         # Text comes as bytes: STOMP is parsed as octets, and most of it is ASCII.
-        socket = web.WebSocketResponse(
+        socket = ClientSocket(
             protocols=chosen,
             max_msg_size=MESSAGE_BYTES_MAX,
             compress=False,
@@ -186,7 +188,10 @@ class Gateway:
         )
         await socket.prepare(request)
         if len(self.connections) >= self.settings.connections_max:
-            await socket.close(code=closing.TOO_MANY, message=Code.TOO_MANY_CONNECTIONS.value.encode())
+            reason = Code.TOO_MANY_CONNECTIONS.value.encode()
+            if request.transport is not None:
+                request.transport.write(control_frame(CLOSE, closing.TOO_MANY.to_bytes(2, "big") + reason))
+                request.transport.close()
             return socket
         if request.transport is not None:
             request.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
