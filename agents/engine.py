@@ -50,6 +50,7 @@ log = logs.get(__name__)
 
 FETCH_WAIT_MS: Final = 100
 KAFKA_RETRY_S: Final = 1.0
+NEVER_S: Final = 10.0**9
 RECOVERY_FETCH_BYTES: Final = 8_388_608
 GROUP_WATCH_S: Final = 1.0
 EXIT_SETTINGS: Final = 2
@@ -354,6 +355,8 @@ class RoomlogApp(faust.App):
             topic_disable_leader=has_agents,
             table_standby_replicas=0,
             stream_wait_empty=False,
+            # Commits are ours (with a position each): Faust would report their absence as a livelock for ever.
+            broker_commit_livelock_soft_timeout=NEVER_S,
             broker_session_timeout=6,
             broker_heartbeat_interval=0.5,
             consumer_group_instance_id=f"{settings.namespace}-{settings.worker}" if has_agents else None,
