@@ -152,7 +152,7 @@ class Connection:
                 # See web/inflight.py: the socket is not read while too many of its commands wait.
                 self.reading_paused = True
                 await self.gateway.in_flight.change(self.user)
-                self.reading_paused = False
+            self.reading_paused = False
             try:
                 if type(event) is events.Connect:
                     await self._connect(event)

@@ -76,17 +76,16 @@ class Dispatch:
             case _:
                 return True
         sends = [frame for frame in frames if isinstance(frame, events.Send)]
-        if not sends or not connection.in_flight:
+        if not sends or not self._gateway.in_flight.total:
             return True
-        in_flight = self._gateway.in_flight
-        if connection.in_flight + len(sends) > in_flight.per_connection:
-            return False
         try:
             target = self._destinations.parse(sends[0].destination)
         except Refused:
             return True
         room = getattr(target, "room", None)
-        return room is None or not in_flight.full(connection.user, room, len(sends))
+        return room is None or not self._gateway.in_flight.full(
+            connection.in_flight, connection.user, room, len(sends), paused=connection.reading_paused
+        )
 
     # ------------------------------------------------------------ SEND and transactions
 

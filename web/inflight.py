@@ -16,16 +16,23 @@ class InFlight:
     """Counts of one gateway."""
 
     def __init__(self, *, per_connection: int, per_user_room: int) -> None:
-        self.per_connection = per_connection
+        self._per_connection = per_connection
         self._per_user_room = per_user_room
         self._counts: dict[tuple[str, str], int] = {}
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
         self.total = 0
 
-    def full(self, user: str, room: str, commands: int) -> bool:
-        """True when `commands` more of this user and room are too many for now."""
+    def full(self, of_connection: int, user: str, room: str, commands: int, *, paused: bool) -> bool:
+        """True when `commands` more are too many for now, for a connection or for one user in one room.
+
+        A socket that is paused already stays so down to half of a bound: commands then come in batches, not one by one
+        as answers come.
+        """
+        part = 2 if paused else 1
+        if of_connection and of_connection + commands > self._per_connection // part:
+            return True
         count = self._counts.get((user, room), 0)
-        return count > 0 and count + commands > self._per_user_room
+        return count > 0 and count + commands > self._per_user_room // part
 
     def began(self, user: str, room: str) -> None:
         """A command was appended."""
