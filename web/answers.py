@@ -40,7 +40,7 @@ class CommitAnswer:
 class Answer:
     """One SEND that waits (see chat.log.commands.Waiting)."""
 
-    __slots__ = ("_asked", "_commit", "_connection", "_receipt", "_replies", "_room")
+    __slots__ = ("_asked", "_commit", "_connection", "_place", "_receipt", "_replies", "_room")
 
     def __init__(
         self,
@@ -51,13 +51,16 @@ class Answer:
         *,
         replies: bool = False,
         commit: CommitAnswer | None = None,
+        place: str = "",
     ) -> None:
+        """`place` names the frame inside its transaction, for a refusal."""
         self._connection = connection
         self._room = room
         self._receipt = receipt
         self._asked = asked
         self._replies = replies
         self._commit = commit
+        self._place = place
 
     def answered(self, answer: Event | Verdict) -> None:
         """The log holds the answer: say its number, or why not."""
@@ -94,7 +97,7 @@ class Answer:
 
     def _refused(self, code: Code, message: str) -> None:
         self._ended()
-        self._connection.refuse(Refused(code, message), receipt=self._receipt, asked=self._asked)
+        self._connection.refuse(Refused(code, self._place + message), receipt=self._receipt, asked=self._asked)
         if self._commit is not None:
             self._commit.one_answered(None)
 

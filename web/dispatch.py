@@ -109,10 +109,12 @@ class Dispatch:
         commands: list[tuple[RoomCommand, Answer]] = []
         rooms: set[str] = set()
         finished = CommitAnswer(connection, commit.receipt, len(sends))
-        for send in sends:
+        for n, send in enumerate(sends, 1):
             room, command = self._command(connection, send)
             rooms.add(room)
-            commands.append((command, Answer(connection, room, send.receipt, send.destination, commit=finished)))
+            place = f"SEND {n} of the transaction: "
+            answer = Answer(connection, room, send.receipt, send.destination, commit=finished, place=place)
+            commands.append((command, answer))
         if len(rooms) > 1:
             raise Refused(Code.TRANSACTION_SPANS_ROOMS, "the SENDs of one transaction go to one room")
         for frame in commit.frames:
