@@ -47,8 +47,13 @@ STALLED_S: Final = 5.0
 REBALANCE_MAX_S: Final = 60.0
 """A rebalance that does not end: something of Faust's has stopped in silence, and a new process is the way out."""
 SNAPSHOT_PERIOD_S: Final = 1.0
+SNAPSHOT_PERIOD_MAX_S: Final = 10.0
+"""At the longest; a recovery folds what came since."""
 SNAPSHOT_SHARE: Final = 9
 """A snapshot that took long is followed by a pause of so many times its length: snapshots cost a tenth at most."""
+SNAPSHOT_BYTES_PER_S: Final = 65_536
+"""Large snapshots come less often: the changelogs of the last hour, which are not compacted yet, are what a recovery
+reads, and this much a second makes 240 MB of them."""
 
 READY: Final = "sequencer"
 
@@ -206,10 +211,11 @@ class Sequencer:
             await asyncio.sleep(pause_s)
             started = time.perf_counter()
             try:
-                await self._snapshots.take(self._attempts.values())
+                written = await self._snapshots.take(self._attempts.values())
             except Exception as error:  # noqa: BLE001 (whatever it is: rows and log may differ now)
                 leave(error)
-            pause_s = max(SNAPSHOT_PERIOD_S, SNAPSHOT_SHARE * (time.perf_counter() - started))
+            wanted_s = max(SNAPSHOT_SHARE * (time.perf_counter() - started), written / SNAPSHOT_BYTES_PER_S)
+            pause_s = min(max(SNAPSHOT_PERIOD_S, wanted_s), SNAPSHOT_PERIOD_MAX_S)
 
     async def _watch_forever(self) -> None:
         while True:

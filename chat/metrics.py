@@ -75,6 +75,7 @@ sequencer_recovery_seconds = Histogram(
     "roomlog_sequencer_recovery_seconds", "From assignment to the last partition written again", buckets=_LATENCY_S
 )
 sequencer_snapshot_rows = Counter("roomlog_sequencer_snapshot_rows", "Rows written by snapshots")
+sequencer_snapshot_bytes = Counter("roomlog_sequencer_snapshot_bytes", "Bytes of rows written by snapshots")
 sequencer_snapshot_seconds = Histogram(
     "roomlog_sequencer_snapshot_seconds", "Time of one snapshot of all partitions", buckets=_LATENCY_S
 )

@@ -29,8 +29,11 @@ class Snapshots:
         self._settings = settings
         self._log = log
 
-    async def take(self, attempts: Iterable[Attempt]) -> None:
-        """One snapshot of every partition that has something new; returns when all of it is acknowledged."""
+    async def take(self, attempts: Iterable[Attempt]) -> int:
+        """One snapshot of every partition that has something new.
+
+        Returns when all of it is acknowledged: how many bytes were written.
+        """
         started = time.perf_counter()
         captured = []
         for attempt in list(attempts):
@@ -38,10 +41,13 @@ class Snapshots:
                 captured.append((attempt.partition, *changes))
                 await asyncio.sleep(0)
         if not captured:
-            return
+            return 0
         await asyncio.gather(*(self._write(*each) for each in captured))
         metrics.sequencer_snapshot_rows.inc(sum(len(changes) + 1 for _, changes, _ in captured))
         metrics.sequencer_snapshot_seconds.observe(time.perf_counter() - started)
+        written = sum(len(change.value) for _, changes, _ in captured for change in changes)
+        metrics.sequencer_snapshot_bytes.inc(written)
+        return written
 
     async def _write(self, partition: int, changes: list[Change], checkpoint: Change) -> None:
         by_table: dict[str, list[Change]] = {}

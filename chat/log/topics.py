@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
@@ -33,17 +33,29 @@ _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
 _MIB: Final = 1_048_576
 
+# Only closed segments are compacted, and a recovery reads what is not: small ones, closed soon, cleaned early.
+_COMPACT_SOON: Final = {
+    "segment.bytes": str(32 * _MIB),
+    "segment.ms": str(_HOUR_MS // 6),
+    "min.cleanable.dirty.ratio": "0.1",
+}
+
 ROOMS_CACHED: Final = 65_536
 """Rooms whose partition is remembered: murmur2 in Python costs microseconds, hot rooms are asked for all the time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic as it has to be: `exact` settings must agree, `least` ones may be larger (-1 counts as unbounded)."""
+    """A topic as it has to be.
+
+    `exact` settings must agree, `least` ones may be larger (-1 counts as unbounded), `tuning` is given at creation and
+    is the operator's from then on.
+    """
 
     name: str
     exact: dict[str, str]
     least: dict[str, int]
+    tuning: dict[str, str] = field(default_factory=dict)
 
 
 def changelog(table: str) -> str:
@@ -80,7 +92,10 @@ def topics(settings: Settings) -> list[Topic]:
         *(
             # Nothing that a recovery may still have to read is compacted away under it.
             Topic(
-                settings.topic(changelog(table)), rows, {"max.message.bytes": _MIB, "min.compaction.lag.ms": _HOUR_MS}
+                settings.topic(changelog(table)),
+                rows,
+                {"max.message.bytes": _MIB, "min.compaction.lag.ms": _HOUR_MS},
+                _COMPACT_SOON,
             )
             for table in TABLES
         ),
@@ -144,7 +159,11 @@ async def _create(admin: Any, settings: Settings, missing: list[Topic]) -> None:
                 topic.name,
                 settings.partitions,
                 settings.replication,
-                topic_configs={**topic.exact, **{name: str(value) for name, value in topic.least.items()}},
+                topic_configs={
+                    **topic.tuning,
+                    **topic.exact,
+                    **{name: str(value) for name, value in topic.least.items()},
+                },
             )
             for topic in missing
         ]
