@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from chat import logs, metrics
 from chat.errors import LogHole, Unavailable
+from chat.log.consumer import stop_consumer
 from chat.log.taking import START, Position, Take, Taker
 
 log = logs.get(__name__)
@@ -104,7 +105,7 @@ class Tail:
         finally:
             if health is not None:
                 health.cancel()
-            await consumer.stop()
+            await stop_consumer(consumer)
 
     async def _read(self, consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> None:
         sink_record = self._sink.record
