@@ -49,13 +49,17 @@ def _namespace(engines: Engines, data: Path) -> Namespace:
 
 
 @pytest.fixture
-def namespace(engines: Engines, tmp_path: Path) -> Namespace:
-    return _namespace(engines, tmp_path)
+def namespace(engines: Engines, tmp_path: Path) -> Iterator[Namespace]:
+    made = _namespace(engines, tmp_path)
+    yield made
+    made.drop_keyspace()
 
 
 @pytest.fixture(scope="module")
-def module_namespace(engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> Namespace:
-    return _namespace(engines, tmp_path_factory.mktemp("module"))
+def module_namespace(engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
+    made = _namespace(engines, tmp_path_factory.mktemp("module"))
+    yield made
+    made.drop_keyspace()
 
 
 @pytest.fixture

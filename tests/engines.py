@@ -221,6 +221,10 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("ROOMLOG_")}
 
 
+_keyspaces: set[str] = set()
+"""Namespaces that have a keyspace."""
+
+
 @dataclass(frozen=True)
 class Namespace:
     """Topics, keyspace and keys that nobody else uses."""
@@ -251,7 +255,14 @@ class Namespace:
 
     def make_keyspace(self) -> None:
         """What `faust -A app migrate` does."""
+        _keyspaces.add(self.name)
         migrations.migrate(self.settings(), wait_s=READY_S, say=lambda _: None)
+
+    def drop_keyspace(self) -> None:
+        """Undo `make_keyspace`: each one costs Cassandra some MB of its heap, and a hundred of them end it."""
+        if self.name in _keyspaces:
+            _keyspaces.discard(self.name)
+            migrations.drop(self.settings())
 
 
 def in_thread(work: Coroutine[Any, Any, Any]) -> Any:

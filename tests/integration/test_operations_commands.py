@@ -13,6 +13,7 @@ import pytest
 from agents.dead_letters import DeadLetters
 from chat import schemas, settings
 from chat.errors import Code
+from chat.stores.cassandra import migrations
 from tests.engines import ROOT, Namespace, Workers, clean_environment, eventually, free_ports
 from tests.eventlog import EventLog, post
 from tests.integration.test_projector_rebuilds import until_listed
@@ -49,6 +50,7 @@ def test_migrate_makes_the_keyspace_and_does_nothing_the_second_time(namespace: 
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert "migration 0001 room_log: statement 1 of 4" in first.stdout
     assert second.stdout == f"keyspace {namespace.settings().keyspace}: up to date\n"
+    migrations.drop(namespace.settings())
 
 
 def test_topics_are_made_once_checked_and_refused_when_set_otherwise(namespace: Namespace) -> None:
@@ -148,3 +150,4 @@ async def test_migrate_waits_for_a_cassandra_that_is_still_starting(namespace: N
         rest = await asyncio.wait_for(process.stdout.read(), 120)
         assert await process.wait() == 0
         assert b"1 migration(s) applied" in rest
+    migrations.drop(namespace.settings())

@@ -267,6 +267,7 @@ async def test_migrating_twice_and_at_the_same_time_ends_in_the_same_tables(name
     applied = await asyncio.gather(*(asyncio.to_thread(migrations.migrate, settings, wait_s=30) for _ in range(2)))
     assert max(applied) == len(migrations.load())
     assert migrations.migrate(settings) == 0
+    migrations.drop(settings)
 
 
 async def test_an_applied_file_that_was_altered_is_refused_and_a_new_one_is_applied(

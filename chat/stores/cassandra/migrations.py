@@ -91,6 +91,21 @@ def migrate(
         time.sleep(RETRY_S)
 
 
+def drop(settings: Settings) -> None:
+    """Remove the keyspace and everything in it. For tests: no operation calls this.
+
+    Raises:
+        Unavailable: Cassandra does not answer.
+    """
+    cluster = open_cluster(settings, request_timeout_s=REQUEST_TIMEOUT_S)
+    try:
+        cluster.connect().execute(f"DROP KEYSPACE IF EXISTS {settings.keyspace}")
+    except (DriverException, NoHostAvailable, OSError) as error:
+        raise _away(settings, error) from None
+    finally:
+        cluster.shutdown()
+
+
 def _away(settings: Settings, error: Exception) -> Unavailable:
     return Unavailable(f"{_nodes(settings)}: {unavailable(error)}")
 
