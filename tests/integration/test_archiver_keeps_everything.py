@@ -230,7 +230,8 @@ async def test_what_no_code_of_ours_wrote_is_parked_once_and_the_partition_goes_
         await eventually(all_parked, "all are parked")
 
         async def all_committed() -> bool:
-            return (await committed(settings, "archiver"))[partition].newest.src == log.srcs[partition]
+            checkpoint = (await committed(settings, "archiver")).get(partition)
+            return checkpoint is not None and checkpoint.newest.src == log.srcs[partition]
 
         await eventually(all_committed, "its position is committed")
         await archiver.restart()  # it writes the last minute again, and parks nothing again
