@@ -27,8 +27,6 @@ from chat import logs, schemas
 from chat import settings as roomlog_settings
 from chat.errors import RoomlogError, Unavailable
 from chat.log import topics as log_topics
-from chat.stores.cassandra import migrations
-from chat.stores.redis import Projection
 
 _T = TypeVar("_T")
 
@@ -78,6 +76,8 @@ class Operation(AppCommand):
 @app.command(WAIT, base=Operation)
 async def migrate(self: Operation, wait_s: float) -> None:
     """Make the Cassandra keyspace and its tables, or bring them up to date."""
+    from chat.stores.cassandra import migrations  # noqa: PLC0415  (drivers cost every worker a part of its start)
+
     applied = await asyncio.to_thread(migrations.migrate, config, wait_s=wait_s, say=self.say)
     self.say(f"keyspace {config.keyspace}: " + (f"{applied} migration(s) applied" if applied else "up to date"))
 
@@ -104,6 +104,8 @@ async def rebuild_redis(self: Operation, wait_s: float) -> None:
 
     Safe while everything runs: lists and resumes are read from Cassandra meanwhile, no message is late.
     """
+    from chat.stores.redis import Projection  # noqa: PLC0415  (as above)
+
     projection = Projection(config)
     try:
         redis = f"Redis at {config.redis_address[0]}:{config.redis_address[1]}"
