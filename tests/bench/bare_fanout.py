@@ -27,17 +27,18 @@ async def serve(request: web.Request) -> web.WebSocketResponse:
     listeners: set = request.app["listeners"]
     socket = web.WebSocketResponse(compress=False)
     await socket.prepare(request)
-    listeners.add(request.transport)
+    transport = request.transport  # aiohttp forgets it when the client goes
+    listeners.add(transport)
     try:
         async for message in socket:
             if message.type is not WSMsgType.TEXT or not message.data.startswith("SEND"):
                 continue
             request.app["seq"][0] += 1
             data = frame(request.app["seq"][0], message.data.partition("\n\n")[2].rstrip("\0").encode())
-            for transport in listeners:
-                transport.write(data)
+            for listener in listeners:
+                listener.write(data)
     finally:
-        listeners.discard(request.transport)
+        listeners.discard(transport)
     return socket
 
 
