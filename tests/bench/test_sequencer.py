@@ -135,4 +135,4 @@ async def test_sequencer_beside_a_bare_loop(worker: Workers, capsys: pytest.Capt
                 [figure], commands=COMMANDS, rooms=ROOMS, partitions=log.settings.partitions, pid=os.getpid(), **latency
             )
         )
-    assert figure.ratio < 12
+    assert figure.ratio < 6
