@@ -174,10 +174,6 @@ class Consumer(driver.Consumer):
             coros = (_Started(first, waits_for), second)
         return await super().wait_first(*coros, timeout=timeout)
 
-    async def _seek(self, partition: TP, offset: int) -> None:
-        # In the consumer's own thread: Faust's would alter aiokafka's state while its fetcher reads it.
-        await self._thread.seek_wait({partition: offset})
-
     async def commit_positions(self, positions: Mapping[TP, tuple[int, str]]) -> bool:
         """Commit (offset, metadata) a partition; False when a rebalance came in between and nothing is committed."""
         return await self._thread.commit_positions(positions)
@@ -362,8 +358,6 @@ class RoomlogApp(faust.App):
             # Commits are ours (with a position each): Faust would report their absence as a livelock for ever.
             broker_commit_livelock_soft_timeout=NEVER_S,
             broker_session_timeout=6,
-            # A reader whose store is away for hours waits, and stays in its group.
-            broker_max_poll_interval=86_400.0,
             broker_heartbeat_interval=0.5,
             consumer_group_instance_id=f"{settings.namespace}-{settings.worker}" if has_agents else None,
             consumer_auto_offset_reset="earliest",
