@@ -34,7 +34,7 @@ from chat.ids import is_id
 from chat.log.taking import Position, Take
 from chat.log.topics import EVENTS
 from chat.readiness import readiness
-from chat.records import Event, decode_event
+from chat.records import SEQ_MAX, Event, decode_event
 from chat.settings import Settings
 from chat.stores.model import Stored
 
@@ -45,8 +45,6 @@ TICK_S: Final = 1.0
 SILENCE_TICKS: Final = 3
 """Without a record although the log has one: then it is sought."""
 STOP_TIMEOUT_S: Final = 3.0
-SEQ_MAX: Final = 10**12
-"""Far above what a room reaches, below what a column or a Redis score cannot hold."""
 TIME_MAX_US: Final = 2**53
 
 

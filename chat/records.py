@@ -13,7 +13,7 @@ followed by checks), so a record that gets past `decode_*` has every field that 
 from __future__ import annotations
 
 import base64
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
@@ -98,13 +98,33 @@ class WatchRoom(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind
     create: bool = False
 
 
+SEQ_MAX: Final = 10**12
+"""Far above what a room reaches, below what a column or a Redis score cannot hold."""
+
+
+class RenumberRoom(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="renumber"):
+    """An operator accepts that events of the room may be lost: numbering goes on above all of them, in a new epoch.
+
+    Written by operations only, never for a client (docs/decisions/0007-accepted-losses.md).
+    """
+
+    v: int
+    room: str
+    sender: str
+    """Whoever the operation says that it is: stands on the event."""
+    epoch: str
+    """The numbering that ends. A room that has another one by now is left alone, so this may be repeated."""
+    above: int = 0
+    """Numbers up to this one may have been given: none of them is given again."""
+
+
 class Tick(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="tick"):
     """The log's clock in silence. Belongs to a partition, not to a room: its record has no key."""
 
     v: int
 
 
-RoomCommand = PostMessage | CreateRoom | JoinRoom | LeaveRoom | WatchRoom
+RoomCommand = PostMessage | CreateRoom | JoinRoom | LeaveRoom | WatchRoom | RenumberRoom
 Command = RoomCommand | Tick
 
 
@@ -112,7 +132,7 @@ Command = RoomCommand | Tick
 
 
 class Opens(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Stands on the event that makes a room: what the room is."""
+    """What the room is. Stands on the event that makes a room, and again on one that numbers it anew."""
 
     kind: str
     owner: str
@@ -127,8 +147,10 @@ class Membership(msgspec.Struct, frozen=True, omit_defaults=True):
     """`owner`, `member`, or `none` for somebody who left."""
 
 
-EventKind = Literal["message", "room.created", "member.joined", "member.left"]
-EVENT_KINDS: Final[frozenset[str]] = frozenset({"message", "room.created", "member.joined", "member.left"})
+EventKind = Literal["message", "room.created", "member.joined", "member.left", "room.renumbered"]
+EVENT_KINDS: Final[frozenset[str]] = frozenset(get_args(EventKind))
+KIND_RENUMBERED: Final = "room.renumbered"
+"""Begins a new epoch: the only kind whose seq may jump. What is below it belongs to older epochs and may have holes."""
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -175,11 +197,16 @@ class WatchAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """Users who may not read, with the code; everyone else who was asked for may."""
 
 
+Outcome = Literal["refused", "duplicate", "unchanged", "watch", "tick", "lost"]
+OUTCOMES: Final[frozenset[str]] = frozenset(get_args(Outcome))
+"""`lost`: nobody will ever know what the command was. It was never answered; an operator has said so."""
+
+
 class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
     """The answer to a command that became no event. It has no `seq` of its own; `seq` names an earlier event."""
 
     v: int
-    outcome: Literal["refused", "duplicate", "unchanged", "watch", "tick"]
+    outcome: Outcome
     at: int
     room: str = ""
     code: Code | None = None
@@ -210,11 +237,15 @@ _verdict_decoder = msgspec.json.Decoder(Verdict)
 _writer_decoder = msgspec.json.Decoder(Writer)
 
 
-class _Versioned(msgspec.Struct):
+class _Shape(msgspec.Struct):
+    """As much of a record as shows whether a newer Roomlog wrote it."""
+
     v: int
+    kind: str = ""
+    outcome: str = ""
 
 
-_version_decoder = msgspec.json.Decoder(_Versioned)
+_shape_decoder = msgspec.json.Decoder(_Shape)
 
 
 def encode(record: Command | Event | Verdict | Writer) -> bytes:
@@ -223,28 +254,39 @@ def encode(record: Command | Event | Verdict | Writer) -> bytes:
 
 
 def decode_command(value: bytes | None) -> Command:
-    """A command from its bytes; `Refused(undecodable)` for anything that no code of ours wrote."""
+    """A command from its bytes.
+
+    Raises:
+        UnknownVersion: a newer Roomlog wrote it.
+        Refused: `undecodable`: no code of ours wrote it. So is a `kind` of this version that is not known here: whoever
+            asks gets a coded no.
+    """
     if value is None:
         raise Refused(Code.UNDECODABLE, "a command without a value")
     try:
         command = _command_decoder.decode(value)
     except _MALFORMED as error:
-        raise Refused(Code.UNDECODABLE, f"not a command: {error}") from None
+        raise _newer_or_undecodable("command", value, error) from None
     if command.v != VERSION:
-        raise Refused(Code.UNDECODABLE, f"command version {command.v}, this sequencer knows {VERSION}")
+        raise _unknown_version("command", command.v)
     return command
 
 
 def decode_event(value: bytes | None) -> Event:
-    """An event from its bytes. `UnknownVersion` for a newer one, `Refused(undecodable)` for what is none."""
+    """An event from its bytes. Fields that are not known here are passed over.
+
+    Raises:
+        UnknownVersion: its version or its kind is not known here: a newer Roomlog wrote it.
+        Refused: `undecodable`: it is no event.
+    """
     if value is None:
         raise Refused(Code.UNDECODABLE, "an event without a value")
     try:
         event = _event_decoder.decode(value)
     except _MALFORMED as error:
-        raise _newer_or_undecodable(value, error) from None
+        raise _newer_or_undecodable("event", value, error) from None
     if event.v != VERSION:
-        raise UnknownVersion(f"event version {event.v}, this code knows {VERSION}: upgrade this worker")
+        raise _unknown_version("event", event.v)
     return event
 
 
@@ -255,9 +297,9 @@ def decode_verdict(value: bytes | None) -> Verdict:
     try:
         verdict = _verdict_decoder.decode(value)
     except _MALFORMED as error:
-        raise _newer_or_undecodable(value, error) from None
+        raise _newer_or_undecodable("verdict", value, error) from None
     if verdict.v != VERSION:
-        raise UnknownVersion(f"verdict version {verdict.v}, this code knows {VERSION}: upgrade this worker")
+        raise _unknown_version("verdict", verdict.v)
     return verdict
 
 
@@ -289,11 +331,20 @@ def header(headers: RecordHeaders, name: str) -> bytes | None:
     return None
 
 
-def _newer_or_undecodable(value: bytes, error: Exception) -> Exception:
+def _newer_or_undecodable(what: str, value: bytes, error: Exception) -> Exception:
     try:
-        version = _version_decoder.decode(value).v
+        shape = _shape_decoder.decode(value)
     except _MALFORMED:
         return Refused(Code.UNDECODABLE, f"not a record of ours: {error}")
-    if version > VERSION:
-        return UnknownVersion(f"record version {version}, this code knows {VERSION}: upgrade this worker")
+    if shape.v > VERSION:
+        return _unknown_version(what, shape.v)
+    if shape.v == VERSION:
+        if what == "event" and shape.kind and shape.kind not in EVENT_KINDS:
+            return UnknownVersion(f"event kind {shape.kind!r} is not known here: upgrade this worker")
+        if what == "verdict" and shape.outcome and shape.outcome not in OUTCOMES:
+            return UnknownVersion(f"verdict outcome {shape.outcome!r} is not known here: upgrade this worker")
     return Refused(Code.UNDECODABLE, f"not a record of ours: {error}")
+
+
+def _unknown_version(what: str, version: int) -> UnknownVersion:
+    return UnknownVersion(f"{what} version {version}, this code knows {VERSION}: upgrade this worker")

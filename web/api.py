@@ -147,7 +147,10 @@ def _room_json(info: RoomInfo) -> dict[str, Any]:
 
 
 async def messages(request: web.Request) -> web.Response:
-    """`GET /api/v1/rooms/{room}/messages?before_seq|after_seq|around_seq&limit`: events by seq, ascending, dense."""
+    """`GET /api/v1/rooms/{room}/messages?before_seq|after_seq|around_seq&limit`: events by seq, ascending.
+
+    Dense from the room's `first_seq` on; below it, where an older epoch ended with a loss, there may be holes.
+    """
     gateway = current()
     room_id = ids.room_id(request.match_info["room"])
     asked = [name for name in ("before_seq", "after_seq", "around_seq") if name in request.query]
@@ -156,8 +159,12 @@ async def messages(request: web.Request) -> web.Response:
     limit = _number(request, "limit", MESSAGES_DEFAULT, 1, MESSAGES_MAX)
     at = _number(request, asked[0], 0, 0, 10**18) if asked else None
     standing = await access_room_for_reading(gateway, request, room_id)
-    first, last = page_bounds(asked[0] if asked else None, at or 0, limit, standing)
-    events = await _dense(gateway, room_id, first, last, standing.head_seq)
+    if asked == ["before_seq"] and 1 < (at or 0) <= standing.first_seq:
+        # Of older epochs: what there is of it, each event with its own epoch.
+        events = await gateway.history.read_older(room_id, at or 0, limit)
+    else:
+        first, last = page_bounds(asked[0] if asked else None, at or 0, limit, standing)
+        events = await _dense(gateway, room_id, first, last, standing.head_seq)
     return _json(
         {
             "room": room_id,
@@ -204,6 +211,7 @@ def event_json(event: Event) -> dict[str, Any]:
     """An event as the API shows it: what the STOMP headers say, and the body."""
     shown: dict[str, Any] = {
         "seq": event.seq,
+        "epoch": event.epoch,
         "kind": event.kind,
         "sender": event.sender,
         "at": rfc3339(event.at),

@@ -116,11 +116,16 @@ class Subscription:
         self.next_seq = 0
         """Next event it needs; while it is live in a group, the cursor's counts."""
         self.skipped_to = 0
-        """First seq that exists, when retention took a part of what was asked for: said on the first MESSAGE."""
+        """First seq that exists, when a part of what was asked for does not: said on the next MESSAGE."""
 
     def is_catching_up(self) -> bool:
         """Asked anew after each await: a mode changes while its subscription waits."""
         return self.mode is Mode.CATCHING_UP
+
+    def skip_to(self, first_seq: int) -> None:
+        """Begin at `first_seq` when what is asked for lies below it; the next MESSAGE says so."""
+        if self.next_seq < first_seq:
+            self.next_seq = self.skipped_to = first_seq
 
     def frame(self, encoded: Encoded) -> bytes:
         """The WebSocket frame of one event for this subscription alone, its acknowledge id included."""
@@ -146,12 +151,14 @@ class Want(NamedTuple):
 class RoomCursor:
     """A watched room."""
 
-    __slots__ = ("_ring_bytes", "groups", "next_seq", "ring", "room", "singles", "subscriptions")
+    __slots__ = ("_ring_bytes", "first_seq", "groups", "next_seq", "ring", "room", "singles", "subscriptions")
 
     def __init__(self, room: str) -> None:
         self.room = room
         self.next_seq = 0
         """0 until the first watch's verdict gives it a position."""
+        self.first_seq = 0
+        """Where the room's epoch begins, as far as it is known here: nobody waits for what is below it."""
         self.ring: deque[Event] = deque()
         self._ring_bytes = 0
         self.subscriptions: set[Subscription] = set()
@@ -167,6 +174,22 @@ class RoomCursor:
             return []
         behind = self.detach_all() if self.next_seq else []
         self.next_seq = next_seq
+        return behind
+
+    def begin_epoch(self, first_seq: int) -> list[Subscription]:
+        """Nothing below `first_seq` is promised any more: whoever needs some of it goes on at `first_seq`, and is told.
+
+        Returns live subscriptions that were taken off for it. Harmless to repeat.
+        """
+        if first_seq <= self.first_seq:
+            return []
+        self.first_seq = first_seq
+        moves = first_seq > self.next_seq
+        behind = self.place(first_seq)
+        for subscription in self.subscriptions:
+            # Who is live, and was not taken off, has everything up to here.
+            if moves or subscription.mode is not Mode.LIVE:
+                subscription.skip_to(first_seq)
         return behind
 
     def remember(self, event: Event) -> None:

@@ -10,7 +10,6 @@ Writes are joined: delivery only appends to outboxes, and one callback per loop 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,17 @@ from chat import logs, metrics
 from chat.errors import Code, Refused, RoomlogError, Unavailable, UnknownVersion
 from chat.log.commands import GATEWAY_ID_BYTES, CommandLog
 from chat.log.taking import Take, command_id
-from chat.records import VERSION, WATCH_USERS_MAX, Event, Verdict, WatchAnswer, WatchRoom, decode_event, decode_verdict
+from chat.records import (
+    KIND_RENUMBERED,
+    VERSION,
+    WATCH_USERS_MAX,
+    Event,
+    Verdict,
+    WatchAnswer,
+    WatchRoom,
+    decode_event,
+    decode_verdict,
+)
 from chat.rooms.state import NO_EPOCH
 from web.cursors import Mode, RoomCursor, Subscription
 from web.messages import Encoded
@@ -46,8 +55,6 @@ MISSES_BEFORE_SCAN = 4
 BACKLOG_TIMEOUT_S = 15.0
 """What no source has yet is waited for so long; then the connection is closed with 4503, never skipped."""
 
-EXIT_BROKEN = 70
-
 
 class Hub:
     """Cursors, watches and joined writes of one gateway. All methods run on its loop."""
@@ -60,6 +67,8 @@ class Hub:
         self._rooms: dict[bytes, RoomCursor] = {}
         self._watches: dict[str, list[Subscription]] = {}
         self._watch_timer: asyncio.TimerHandle | None = None
+        self._newer_seen: set[int] = set()
+        """Partitions of which it has been said that they hold newer records."""
         self._dirty: list[Connection] = []
         self._flush_planned = False
         self._catch_ups: set[asyncio.Task[None]] = set()
@@ -84,8 +93,7 @@ class Hub:
             elif mine and command is not None:
                 self._commands.answer(command, decode_verdict(record.value))
         except UnknownVersion as error:
-            log.critical("newer_record", partition=record.partition, offset=record.offset, error=str(error))
-            os._exit(EXIT_BROKEN)
+            self._newer(record, error)
         except Refused as error:
             # Every reader passes over the same record; the archiver parks it. See docs/operations.md.
             log.error("undecodable_record", partition=record.partition, offset=record.offset, error=error.message)
@@ -151,7 +159,8 @@ class Hub:
         """A NACK asks for `seq` and what follows again."""
         if subscription.mode is Mode.LIVE and subscription.cursor is not None:
             subscription.cursor.detach(subscription)
-        subscription.next_seq = seq
+        # A number of an epoch that is over cannot be asked for again.
+        subscription.next_seq = max(seq, subscription.cursor.first_seq if subscription.cursor is not None else 0)
         if subscription.mode is not Mode.CATCHING_UP:
             self._continue(subscription)
 
@@ -177,7 +186,23 @@ class Hub:
 
     # ------------------------------------------------------------ how it works
 
+    def _newer(self, record: Any, error: UnknownVersion) -> None:
+        """A record that only a newer gateway understands: nobody here follows that room past it; other rooms go on."""
+        if record.partition not in self._newer_seen:
+            self._newer_seen.add(record.partition)
+            log.critical("newer_record", partition=record.partition, offset=record.offset, reason=str(error))
+        # An answer to a command of ours is not given: its time limit says `unavailable`, which is true.
+        cursor = self._rooms.get(record.key)
+        for subscription in list(cursor.subscriptions) if cursor is not None else ():
+            subscription.connection.fail(
+                Refused(Code.UNAVAILABLE, "this gateway is too old for what stands in the room now; come back later")
+            )
+
     def _event(self, cursor: RoomCursor, event: Event) -> None:
+        if event.kind == KIND_RENUMBERED:
+            # No hole: the numbers between were never given, or are lost and somebody has said so.
+            for subscription in cursor.begin_epoch(event.seq):
+                self._continue(subscription)
         if event.seq == cursor.next_seq:
             for subscription in cursor.deliver(event, self._dirty):
                 cursor.detach(subscription)
@@ -213,7 +238,8 @@ class Hub:
         """A watch's verdict, at its position of the log."""
         cursor = self._rooms.get(room.encode())
         if cursor is not None:
-            behind = cursor.place(answer.head_seq + 1)
+            behind = cursor.begin_epoch(answer.first_seq)
+            behind += cursor.place(answer.head_seq + 1)
             if behind:
                 metrics.gateway_fills.inc()
             for subscription in behind:
@@ -240,6 +266,7 @@ class Hub:
                 continue
             if cursor is None:
                 cursor = self._rooms[room.encode()] = RoomCursor(room)
+                cursor.begin_epoch(answer.first_seq)
                 cursor.place(answer.head_seq + 1)
                 metrics.gateway_rooms_watched.set(len(self._rooms))
             self._begin(cursor, subscription, answer)
@@ -254,10 +281,8 @@ class Hub:
             start = max(answer.first_seq, answer.head_seq + 1 - want.last)
         else:
             start = answer.head_seq + 1
-        if start < answer.first_seq:
-            start = answer.first_seq
-            subscription.skipped_to = start
         subscription.next_seq = start
+        subscription.skip_to(answer.first_seq)
         subscription.cursor = cursor
         cursor.subscriptions.add(subscription)
         subscription.connection.subscribed(subscription, answer)

@@ -17,10 +17,12 @@ from chat.log.topics import partition_of
 from chat.records import (
     CMD_ID_BYTES_MAX,
     H_CMD,
+    SEQ_MAX,
     WATCH_USERS_MAX,
     Command,
     PostMessage,
     RecordHeaders,
+    RenumberRoom,
     Tick,
     WatchRoom,
     decode_command,
@@ -74,6 +76,11 @@ def read_command(
         return command, command_id
     if not _is_id(command.sender):
         raise Refused(Code.IMPOSSIBLE, "the sender is no id")
+    if isinstance(command, RenumberRoom):
+        # Half of all numbers stay for what comes after.
+        if not 0 <= command.above < SEQ_MAX // 2:
+            raise Refused(Code.IMPOSSIBLE, f"numbering above {command.above}: that is 0 to {SEQ_MAX // 2 - 1}")
+        return command, command_id
     client_id = command.client_id
     # Characters first: an id that is short enough in them is so in bytes, and most are.
     if client_id is not None and not (

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from typing import assert_never
 
+import msgspec
+
 from chat.errors import Code
 from chat.records import (
+    KIND_RENUMBERED,
     VERSION,
     Command,
     CreateRoom,
@@ -21,6 +24,7 @@ from chat.records import (
     Membership,
     Opens,
     PostMessage,
+    RenumberRoom,
     Tick,
     Verdict,
     WatchAnswer,
@@ -53,6 +57,8 @@ def decide(room: Room, command: Command, at: int) -> Event | Verdict:
             return _leave(room, command, at)
         case WatchRoom():
             return _watch(room, command, at)
+        case RenumberRoom():
+            return _renumber(room, command, at)
         case Tick():
             return Verdict(v=VERSION, outcome="tick", at=at)
         case _:
@@ -182,6 +188,29 @@ def _watch(room: Room, command: WatchRoom, at: int) -> Verdict:
     else:
         answer = WatchAnswer(head_seq=head.seq, first_seq=head.first_seq, msg_no=head.msg_no, epoch=head.epoch)
     return Verdict(v=VERSION, outcome="watch", room=command.room, watch=answer, at=at)
+
+
+def _renumber(room: Room, command: RenumberRoom, at: int) -> Event | Verdict:
+    head = room.head
+    if head is None:
+        return _no_room(command.room, at)
+    if head.epoch != command.epoch:
+        return _unchanged(command.room, head, head.first_seq, at)
+    # The new epoch's first event: its own chain, and all that a reader who lost what came before has to know.
+    return _event(
+        msgspec.structs.replace(
+            head,
+            seq=max(head.seq, command.above),
+            epoch=(epoch := format(at, "x")),
+            chain=genesis(command.room, epoch),
+        ),
+        KIND_RENUMBERED,
+        command.room,
+        command.sender,
+        at,
+        opens=Opens(kind=head.kind, owner=head.owner, name=head.name),
+        members=head.members,
+    )
 
 
 def _may_begin(command: PostMessage | JoinRoom | WatchRoom) -> bool:

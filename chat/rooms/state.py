@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from chat.errors import LogHole
-from chat.records import Event
+from chat.records import KIND_RENUMBERED, Event
 
 RECENT_PER_SENDER = 256
 """A sender's last so many events in a room are remembered: a repeat of one of them is answered with its number."""
@@ -28,6 +28,7 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True):
 
     seq: int
     first_seq: int
+    """Of the present epoch: from here on there is no hole."""
     epoch: str
     msg_no: int
     chain: str
@@ -83,10 +84,14 @@ class Room(Protocol):
 def fold_head(head: Head | None, event: Event) -> Head:
     """The room after `event`. An event at or below the row's seq changes nothing (a row may be newer than the log).
 
+    An event that numbers the room anew may jump, and nothing else may: what is below it belongs to older epochs.
+
     Raises:
         LogHole: the event is not the room's next one.
     """
-    if head is None:
+    if head is not None and event.seq <= head.seq:
+        return head
+    if head is None or event.kind == KIND_RENUMBERED:
         if event.opens is None:
             raise LogHole(f"room {event.room}: seq {event.seq} without the event that opens the room")
         return Head(
@@ -101,10 +106,8 @@ def fold_head(head: Head | None, event: Event) -> Head:
             owner=event.opens.owner,
             name=event.opens.name,
         )
-    if event.seq <= head.seq:
-        return head
-    if event.seq != head.seq + 1:
-        raise LogHole(f"room {event.room}: seq {event.seq} follows {head.seq}")
+    if event.seq != head.seq + 1 or event.epoch != head.epoch:
+        raise LogHole(f"room {event.room}: seq {event.seq} of epoch {event.epoch} follows {head.seq} of {head.epoch}")
     return Head(
         seq=event.seq,
         first_seq=head.first_seq,

@@ -19,7 +19,7 @@ from agents.sequencing.rows import TABLES, Change, Checkpoint, Rows, load_rows
 from chat.errors import Code, LogHole
 from chat.log.producer import Record
 from chat.log.taking import START, Position, Take, Taker
-from chat.records import Command, Event, Writer, decode_event, encode, header, record_headers
+from chat.records import KIND_RENUMBERED, Command, Event, Writer, decode_event, encode, header, record_headers
 from chat.rooms.decide import decide, log_time, refuse_undecodable
 
 
@@ -244,7 +244,8 @@ class Model:
             if dict(record.headers)["kind"] == b"verdict":
                 continue
             event = decode_event(record.value)
-            if event.seq != seqs.get(event.room, 0) + 1:
+            jumps = event.kind == KIND_RENUMBERED and event.seq > seqs.get(event.room, 0)
+            if not jumps and event.seq != seqs.get(event.room, 0) + 1:
                 raise LogHole(f"{event.room}: {event.seq} follows {seqs.get(event.room, 0)}")
             seqs[event.room] = event.seq
             if event.client_id is not None:

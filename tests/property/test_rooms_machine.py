@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from chat.log.taking import Taker
-from chat.records import Command, JoinRoom, LeaveRoom, PostMessage, Tick, WatchRoom
+from chat.records import Command, JoinRoom, LeaveRoom, PostMessage, RenumberRoom, Tick, WatchRoom
 from tests.property.sequencing_model import Model, Owner
 
 ROOMS = st.sampled_from(["a", "b"])
@@ -28,6 +28,14 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.builds(JoinRoom, v=st.just(1), room=ROOMS, sender=PEOPLE, client_id=CLIENT_IDS, create=st.booleans()),
     st.builds(LeaveRoom, v=st.just(1), room=ROOMS, sender=PEOPLE, client_id=CLIENT_IDS),
     st.builds(WatchRoom, v=st.just(1), room=ROOMS, users=st.just(("ann",)), create=st.booleans()),
+    st.builds(
+        RenumberRoom,
+        v=st.just(1),
+        room=ROOMS,
+        sender=st.just("~roomlog"),
+        epoch=st.sampled_from(["1", "2", "3", "3e8", "3e9"]),
+        above=st.integers(0, 9),
+    ),
     st.builds(Tick, v=st.just(1)),
 )
 

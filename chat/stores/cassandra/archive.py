@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from chat.records import Event
+from chat.records import KIND_RENUMBERED, Event
 from chat.settings import Settings
 from chat.stores.cassandra.history import bucket_of
 from chat.stores.cassandra.session import Encoded, Session, bigint, integer
@@ -38,12 +38,13 @@ _LOG = (
 _OPENED = (
     "INSERT INTO rooms (room, kind, owner, epoch, first_seq, created_at) VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
 )
+_RENUMBERED = "INSERT INTO rooms (room, kind, owner, epoch, first_seq) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?"
 _NAMED = "INSERT INTO rooms (room, name) VALUES (?, ?) USING TIMESTAMP ?"
 _HEAD = "INSERT INTO rooms (room, seq, msg_no, members, at) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?"
 _MEMBER = "INSERT INTO room_members (room, user, role, seq, at) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?"
 _USER_ROOM = "INSERT INTO user_rooms (user, room, role, seq, at) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?"
 
-STATEMENTS: Final = (_LOG, _OPENED, _NAMED, _HEAD, _MEMBER, _USER_ROOM)
+STATEMENTS: Final = (_LOG, _OPENED, _RENUMBERED, _NAMED, _HEAD, _MEMBER, _USER_ROOM)
 
 
 class ArchiveStore:
@@ -150,7 +151,11 @@ def _head_row(event: Event) -> Encoded:
 def _views(event: Event) -> Iterator[Encoded]:
     at, seq, room = bigint(event.at), bigint(event.seq), event.room.encode()
     if (opens := event.opens) is not None:
-        yield _OPENED, [room, opens.kind.encode(), opens.owner.encode(), event.epoch.encode(), seq, at, at]
+        about = [room, opens.kind.encode(), opens.owner.encode(), event.epoch.encode(), seq, at]
+        if event.kind == KIND_RENUMBERED:
+            yield _RENUMBERED, about
+        else:
+            yield _OPENED, [*about, at]
         if opens.name is not None:  # a null would be a tombstone
             yield _NAMED, [room, opens.name.encode(), at]
     if (change := event.member) is not None:

@@ -20,6 +20,8 @@ from chat.stores.model import MemberInfo, RoomInfo
 
 log = logs.get(__name__)
 
+OLDER_BUCKETS_MAX: Final = 40
+"""Of numbers that may never have been given: looked through for one page of an older epoch."""
 BUCKET_SEQS: Final = 5000
 """Events of a room in one Cassandra partition. Fixed for ever: stored rows are found by it."""
 PAGE_MAX: Final = 1000
@@ -28,6 +30,7 @@ LIST_MAX: Final = 1000
 """Rooms or people of one page."""
 
 _RANGE = "SELECT seq, event FROM room_log WHERE room = ? AND bucket = ? AND seq >= ? AND seq <= ?"
+_OLDER = "SELECT seq, event FROM room_log WHERE room = ? AND bucket = ? AND seq < ? ORDER BY seq DESC LIMIT ?"
 _ROOM_COLUMNS = "room, kind, owner, epoch, first_seq, seq, msg_no, members, at, name"
 _ROOM = f"SELECT {_ROOM_COLUMNS} FROM rooms WHERE room = ?"  # noqa: S608  (a constant)
 _ROOMS_FIRST = f"SELECT {_ROOM_COLUMNS} FROM rooms LIMIT ?"  # noqa: S608
@@ -36,7 +39,7 @@ _MEMBERS = "SELECT room, user, role, seq, at FROM room_members WHERE room = ? AN
 _MEMBER = "SELECT room, user, role, seq, at FROM room_members WHERE room = ? AND user = ?"
 _USER_ROOMS = "SELECT room, user, role, seq, at FROM user_rooms WHERE user = ? AND room > ? LIMIT ?"
 
-STATEMENTS: Final = (_RANGE, _ROOM, _ROOMS_FIRST, _ROOMS_NEXT, _MEMBERS, _MEMBER, _USER_ROOMS)
+STATEMENTS: Final = (_RANGE, _OLDER, _ROOM, _ROOMS_FIRST, _ROOMS_NEXT, _MEMBERS, _MEMBER, _USER_ROOMS)
 
 
 def bucket_of(seq: int) -> int:
@@ -90,6 +93,21 @@ class HistoryStore:
         while start and events[start - 1].seq == before_seq - 1 - (len(events) - start):
             start -= 1
         return events[start:]
+
+    async def read_older(self, room: str, before_seq: int, limit: int) -> list[Event]:
+        """What there is below `before_seq`, the nearest first but ascending: at most `limit`, perhaps with holes.
+
+        For numbers of epochs that are over, of which nobody promises all. Empty: there is nothing in the
+        `OLDER_BUCKETS_MAX` buckets below.
+        """
+        left = min(limit, PAGE_MAX)
+        rows: list[Row] = []
+        highest = bucket_of(before_seq - 1)
+        for bucket in range(highest, max(highest - OLDER_BUCKETS_MAX, -1), -1):
+            rows += await self._session.rows(_OLDER, (room, bucket, before_seq, left - len(rows)))
+            if len(rows) >= left:
+                break
+        return [event for row in reversed(rows) if (event := _event(room, row)) is not None]
 
     async def _range(self, room: str, first: int, last: int) -> list[Event]:
         if last < first:

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import redis.asyncio as driver
 
+from chat.records import KIND_RENUMBERED
 from chat.settings import Settings
 from chat.stores.model import RoomInfo, Stored
 from chat.stores.redis.client import Client
@@ -26,18 +27,21 @@ if not seq or tonumber(seq) < tonumber(ARGV[2]) then
   redis.call('HSET', KEYS[1], 'seq', ARGV[2], 'msg_no', ARGV[3], 'members', ARGV[4], 'at', ARGV[5])
   redis.call('ZADD', KEYS[2], ARGV[5], ARGV[1])
 end
-if ARGV[6] then
+local first = redis.call('HGET', KEYS[1], 'first_seq')
+if ARGV[6] and (not first or tonumber(first) <= tonumber(ARGV[9])) then
   redis.call('HSET', KEYS[1], 'kind', ARGV[6], 'owner', ARGV[7], 'epoch', ARGV[8], 'first_seq', ARGV[9])
   if ARGV[10] then redis.call('HSET', KEYS[1], 'name', ARGV[10]) end
 end
 """
-"""KEYS: room, rooms. ARGV: room, seq, msg_no, members, at [, kind, owner, epoch, first_seq [, name]]."""
+"""KEYS: room, rooms. ARGV: room, seq, msg_no, members, at [, kind, owner, epoch, first_seq [, name]].
+
+What a room is comes with the first event of an epoch: that of the latest epoch stays."""
 
 _PUSH_TAIL: Final = """
-local first, count = tonumber(ARGV[3]), #ARGV - 3
+local first, count = tonumber(ARGV[3]), #ARGV - 4
 local top = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 local last = top[2] and tonumber(top[2]) or -1
-if last >= 0 and first > last + 1 then
+if last >= 0 and (first > last + 1 or ARGV[4] == '1' and first > last) then
   redis.call('DEL', KEYS[1])
   last = -1
 end
@@ -46,7 +50,7 @@ for i = 1, count do
   local seq = first + i - 1
   if seq > last then
     new[#new + 1] = seq
-    new[#new + 1] = ARGV[i + 3]
+    new[#new + 1] = ARGV[i + 4]
   end
 end
 if #new > 0 then
@@ -55,7 +59,8 @@ if #new > 0 then
   redis.call('EXPIRE', KEYS[1], ARGV[2])
 end
 """
-"""KEYS: tail. ARGV: events kept, seconds kept, seq of the first event, events without a hole."""
+"""KEYS: tail. ARGV: events kept, seconds kept, seq of the first event, 1 when that begins an epoch, events without a
+hole. A hole before them, or a new epoch, empties the tail."""
 
 
 _FINISH_REBUILD: Final = """
@@ -76,14 +81,15 @@ class RoomUpdate(NamedTuple):
     members: int
     at: int
     about: tuple[str, ...] = ()
-    """kind, owner, epoch, first_seq [, name]: of the event that opened the room."""
+    """kind, owner, epoch, first_seq [, name]: of the event that began the epoch."""
 
 
 class TailRun(NamedTuple):
-    """Events of one room without a hole, as they stand in the log."""
+    """Events of one room without a hole, of one epoch, as they stand in the log."""
 
     room: str
     first_seq: int
+    begins_epoch: bool
     values: list[bytes]
 
 
@@ -126,7 +132,8 @@ class Projection:
         ]
         for run in runs:
             cut = max(0, len(run.values) - TAIL_EVENTS)
-            args = [TAIL_EVENTS, TAIL_TTL_S, run.first_seq + cut, *run.values[cut:]]
+            begins = int(run.begins_epoch and not cut)
+            args = [TAIL_EVENTS, TAIL_TTL_S, run.first_seq + cut, begins, *run.values[cut:]]
             calls.append((self._push, [keys.tail(run.room)], args))
         for start in range(0, len(calls), PIPELINE_MAX):
             await self._client.run(partial(self._send, calls[start : start + PIPELINE_MAX]))
@@ -195,13 +202,14 @@ def updates_of(events: Iterable[Stored]) -> list[RoomUpdate]:
 
 
 def runs_of(events: Iterable[Stored]) -> list[TailRun]:
-    """The events of each room as runs without a hole."""
+    """The events of each room as runs without a hole, each of one epoch."""
     runs: list[TailRun] = []
     last: dict[str, TailRun] = {}
     for event, value in events:
         run = last.get(event.room)
-        if run is None or event.seq != run.first_seq + len(run.values):
-            run = last[event.room] = TailRun(event.room, event.seq, [])
+        begins = event.kind == KIND_RENUMBERED
+        if run is None or begins or event.seq != run.first_seq + len(run.values):
+            run = last[event.room] = TailRun(event.room, event.seq, begins, [])
             runs.append(run)
         run.values.append(value)
     return runs

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from chat import schemas
-from chat.errors import Code, Refused
+from chat.errors import Code, Refused, UnknownVersion
 from chat.log.dead_letters import dead_letter
 from chat.records import (
     Command,
@@ -21,6 +21,7 @@ from chat.records import (
     Membership,
     Opens,
     PostMessage,
+    RenumberRoom,
     Tick,
     Verdict,
     WatchAnswer,
@@ -67,6 +68,7 @@ SAMPLES: dict[str, list[bytes]] = {
             JoinRoom(v=1, room="r", sender="ann"),
             LeaveRoom(v=1, room="r", sender="ann", client_id="k"),
             WatchRoom(v=1, room="r", users=("ann", "bob")),
+            RenumberRoom(v=1, room="r", sender="~roomlog", epoch="e", above=9),
             Tick(v=1),
         )
     ],
@@ -75,9 +77,25 @@ SAMPLES: dict[str, list[bytes]] = {
         encode(
             Event(v=1, room="r", seq=2, epoch="e", kind="member.left", at=6, sender="a", msg_no=1, members=0, chain="c")
         ),
+        encode(
+            Event(
+                v=1,
+                room="r",
+                seq=9,
+                epoch="f",
+                kind="room.renumbered",
+                at=7,
+                sender="~roomlog",
+                msg_no=1,
+                members=0,
+                chain="c",
+                opens=Opens(kind="open", owner="ann"),
+            )
+        ),
     ],
     "verdict": [
         encode(Verdict(v=1, outcome="tick", at=1)),
+        encode(Verdict(v=1, outcome="lost", at=1)),
         encode(Verdict(v=1, outcome="refused", at=1, room="r", code=Code.ROOM_NOT_FOUND, detail="no")),
         encode(
             Verdict(
@@ -98,6 +116,7 @@ REQUIRED = {
     "JoinRoom": {"kind", "v", "room", "sender"},
     "LeaveRoom": {"kind", "v", "room", "sender"},
     "PostMessage": {"kind", "v", "room", "sender", "nonce"},
+    "RenumberRoom": {"kind", "v", "room", "sender", "epoch"},
     "Tick": {"kind", "v"},
     "WatchRoom": {"kind", "v", "room", "users"},
     "Event": {"v", "room", "seq", "epoch", "kind", "at", "sender", "msg_no", "members", "chain"},
@@ -144,3 +163,26 @@ def test_a_reader_ignores_fields_that_it_does_not_know() -> None:
 def test_a_sample_without_a_required_field_is_refused() -> None:
     with pytest.raises(Refused):
         decode_event(b'{"v":1,"room":"r"}')
+
+
+@pytest.mark.parametrize(
+    ("decode", "value"),
+    [
+        (decode_event, b'{"v":2,"kind":"message","seq":{}}'),
+        (decode_event, b'{"v":2,"kind":"room.painted"}'),
+        (decode_event, SAMPLES["event"][0].replace(b'"kind":"message"', b'"kind":"room.painted"')),
+        (decode_verdict, b'{"v":2}'),
+        (decode_verdict, b'{"v":1,"outcome":"postponed","at":1}'),
+        (decode_command, b'{"v":2,"kind":"post"}'),
+        (decode_command, b'{"v":2,"kind":"paint","colour":1}'),
+    ],
+)
+def test_what_a_newer_roomlog_wrote_is_told_from_what_nobody_of_ours_wrote(decode: Any, value: bytes) -> None:
+    with pytest.raises(UnknownVersion, match="upgrade this worker"):
+        decode(value)
+
+
+@pytest.mark.parametrize("value", [b'{"v":1,"kind":"paint"}', b'{"v":"2","kind":"post"}', b'{"v":1}', b"[2]", b"2"])
+def test_a_kind_of_command_that_is_not_known_is_refused(value: bytes) -> None:
+    with pytest.raises(Refused):
+        decode_command(value)

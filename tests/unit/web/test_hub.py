@@ -6,6 +6,8 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from chat.errors import Code, Refused, Unavailable
 from chat.log.taking import Take
 from chat.records import Event, Verdict, WatchAnswer, encode, record_headers
@@ -17,13 +19,13 @@ from web.hub import Hub
 GATEWAY = b"gateway1"
 
 
-def event(seq: int) -> Event:
+def event(seq: int, kind: Any = "message", epoch: str = "e") -> Event:
     return Event(
         v=1,
         room="r",
         seq=seq,
-        epoch="e",
-        kind="message",
+        epoch=epoch,
+        kind=kind,
         at=seq,
         sender="ann",
         msg_no=seq,
@@ -114,18 +116,22 @@ class Bench:
         self.hub.before_command("r")
         return made
 
-    def verdict(self, head_seq: int, epoch: str = "e", **denied: Any) -> None:
+    def verdict(self, head_seq: int, epoch: str = "e", first_seq: int = 1, **denied: Any) -> None:
         _, _, waiting = self.log.appended.pop(0)
-        answer = WatchAnswer(head_seq=head_seq, first_seq=1, msg_no=head_seq, epoch=epoch, denied=denied)
+        answer = WatchAnswer(head_seq=head_seq, first_seq=first_seq, msg_no=head_seq, epoch=epoch, denied=denied)
         waiting.answered(Verdict(v=1, outcome="watch", at=1, watch=answer))
 
     def tail(self, *seqs: int) -> None:
         for seq in seqs:
-            headers = tuple(record_headers(seq, 0, "message"))
-            record = SimpleNamespace(
-                key=b"r", value=encode(event(seq)), headers=headers, timestamp=0, partition=0, offset=seq
-            )
-            self.hub.record(Take.EVENT, record)
+            self.record(seq, encode(event(seq)))
+
+    def renumbered(self, seq: int) -> None:
+        self.record(seq, encode(event(seq, "room.renumbered", "f")))
+
+    def record(self, seq: int, value: bytes) -> None:
+        headers = tuple(record_headers(seq, 0, "message"))
+        record = SimpleNamespace(key=b"r", value=value, headers=headers, timestamp=0, partition=0, offset=seq)
+        self.hub.record(Take.EVENT, record)
 
     async def until(self, condition: Any) -> None:
         async with asyncio.timeout(5):
@@ -248,3 +254,97 @@ async def test_watches_of_one_room_share_a_command() -> None:
         )
     bench.hub.before_command("r")
     assert [command.users for _, command, _ in bench.log.appended] == [("u1", "u2", "u3")]
+
+
+# ---------------------------------------------------------------- new epochs
+
+
+async def test_a_new_epoch_moves_a_live_room_without_filling_a_hole() -> None:
+    bench = Bench()
+    bench.subscribe()
+    bench.verdict(head_seq=0)
+    bench.tail(1, 2)
+    bench.renumbered(1001)
+    bench.tail(1002)
+    assert bench.client.seqs() == [1, 2, 1001, 1002]
+    assert bench.history.reads == 0
+    assert [b"x-recovered:false\nx-first-seq:1001\n" in frame for frame in bench.client.outbox] == [
+        False, False, True, False,
+    ]  # fmt: skip
+
+
+async def test_a_new_epoch_that_skips_no_number_is_delivered_like_any_event() -> None:
+    bench = Bench()
+    one = bench.subscribe()
+    bench.verdict(head_seq=0)
+    bench.tail(1)
+    bench.renumbered(2)
+    bench.tail(3)
+    assert bench.client.seqs() == [1, 2, 3]
+    assert not any(b"x-recovered" in frame for frame in bench.client.outbox)
+    assert one.skipped_to == 0
+
+
+async def test_who_reads_history_when_the_epoch_ends_goes_on_in_the_new_one() -> None:
+    bench = Bench(1, 2)  # 3 and 4 are lost: no store will ever have them
+    bench.subscribe(Want(from_seq=1))
+    bench.verdict(head_seq=4)
+    await bench.until(lambda: len(bench.client.outbox) >= 2 and bench.history.reads >= 2)
+    bench.renumbered(1001)
+    bench.tail(1002)
+    await bench.until(lambda: len(bench.client.outbox) >= 4)
+    assert bench.client.seqs() == [1, 2, 1001, 1002]
+    assert b"x-recovered:false\nx-first-seq:1001\n" in bench.client.outbox[2]
+    assert bench.client.refused == []
+
+
+async def test_a_full_window_opens_into_the_new_epoch_and_a_nack_does_not_go_back_behind_it() -> None:
+    bench = Bench()
+    window = AckWindow(AckMode.CLIENT, 2, 1)
+    one = bench.subscribe(window=window)
+    bench.verdict(head_seq=0)
+    bench.tail(1, 2, 3)
+    assert one.mode is Mode.PAUSED
+    bench.renumbered(1001)
+    assert bench.client.seqs() == [1, 2]
+    back = window.nack(1)
+    window.ack(2)
+    bench.hub.resend_from(one, back[0].seq)
+    bench.hub.window_opened(one)
+    await bench.until(lambda: len(bench.client.outbox) >= 3)
+    assert bench.client.seqs() == [1, 2, 1001]
+
+
+async def test_an_epoch_that_ended_unseen_shows_in_the_next_verdict() -> None:
+    bench = Bench(1001, 1002)
+    bench.subscribe()
+    bench.verdict(head_seq=0)
+    bench.tail(1)
+    bench.hub.position_lost()
+    bench.verdict(head_seq=1002, epoch="f", first_seq=1001)
+    await bench.until(lambda: len(bench.client.outbox) >= 3)
+    assert bench.client.seqs() == [1, 1001, 1002]
+    assert b"x-first-seq:1001\n" in bench.client.outbox[1]
+
+
+async def test_a_resume_from_below_the_epoch_begins_with_it_and_says_so() -> None:
+    bench = Bench(1001, 1002)
+    bench.subscribe(Want(from_seq=2))
+    bench.verdict(head_seq=1002, epoch="f", first_seq=1001)
+    await bench.until(lambda: len(bench.client.outbox) >= 2)
+    assert bench.client.seqs() == [1001, 1002]
+    assert b"x-recovered:false\nx-first-seq:1001\n" in bench.client.outbox[0]
+
+
+# ---------------------------------------------------------------- newer records
+
+
+@pytest.mark.parametrize("value", [b'{"v":2,"room":"r"}', encode(event(2)).replace(b'"message"', b'"room.painted"')])
+async def test_an_event_of_a_newer_version_ends_those_who_follow_its_room(value: bytes) -> None:
+    bench = Bench()
+    bench.subscribe()
+    bench.verdict(head_seq=0)
+    bench.tail(1)
+    bench.record(2, value)
+    assert bench.client.seqs() == [1]
+    assert [refusal.code for refusal in bench.client.refused] == ["unavailable"]

@@ -92,7 +92,7 @@ const step = fc.oneof(
   fc.record({ kind: fc.constant('deliver' as const), count: fc.integer({ min: 1, max: 80 }) }),
   fc.record({ kind: fc.constant('older' as const), count: fc.integer({ min: 0, max: 3 }) }),
   fc.record({
-    kind: fc.constantFrom('cut', 'connect', 'lose', 'repeat', 'swap', 'receipt', 'rebuild', 'forget'),
+    kind: fc.constantFrom('cut', 'connect', 'lose', 'repeat', 'swap', 'receipt', 'rebuild', 'renumber', 'forget'),
     count: fc.integer({ min: 1, max: 30 }),
   }),
 );
@@ -140,6 +140,10 @@ describe('what is held of a room', () => {
             case 'rebuild':
               server.rebuild();
               break;
+            case 'renumber':
+              server.renumber(count);
+              reader.live(server.head);
+              break;
             case 'forget':
               server.forget(count);
               break;
@@ -184,6 +188,21 @@ describe('what is held of a room', () => {
     expect(log.hi).toBe(5);
     expect(log.receive(event(6, 'e2'))).toBe('epoch');
     expect(log.hi).toBe(5);
+  });
+
+  test('drops what it holds when a room is numbered anew, and goes on from there', () => {
+    const log = new RoomLog();
+    log.receive(event(5));
+    const first = event(1005, 'e2', { kind: 'room.renumbered' });
+    expect(log.receive(first)).toBe('epoch');
+    log.restart();
+    expect(log.position()).toEqual({ kind: 'last', count: PAGE });
+    expect(log.subscribed(log.position(), 1005, 1005)).toBe('go_on');
+    expect(log.receive(first)).toBe('taken');
+    expect(log.caughtUp).toBe(true);
+    expect(log.receive(event(1006, 'e2'))).toBe('taken');
+    expect(log.prepend([], 'e2', 1005)).toBe('taken');
+    expect(log.hasOlder).toBe(false);
   });
 
   test('is caught up only when the head of the SUBSCRIBE is here', () => {

@@ -37,6 +37,14 @@ export class ServerRoom {
     this.firstKept = 1;
   }
 
+  /** A loss was accepted: numbering goes on above everything, and below is another epoch. */
+  renumber(above: number): void {
+    this.rebuilt += 1;
+    this.epoch = `e${this.rebuilt}`;
+    this.head += above;
+    this.firstKept = this.head;
+  }
+
   /** Retention takes the oldest. */
   forget(count: number): void {
     this.firstKept = Math.max(1, Math.min(this.head, this.firstKept + count));

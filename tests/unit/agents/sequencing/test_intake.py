@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from agents.sequencing.intake import read_command
-from chat.errors import Code, Refused
+from chat.errors import Code, Refused, UnknownVersion
 from chat.log.topics import partition_of
-from chat.records import CreateRoom, JoinRoom, PostMessage, Tick, WatchRoom, encode
+from chat.records import CreateRoom, JoinRoom, PostMessage, RenumberRoom, Tick, WatchRoom, encode
 
 PARTITIONS = 8
 
@@ -36,6 +36,7 @@ def post(**more) -> PostMessage:
         CreateRoom(v=1, room="lobby", sender="ann", name="The Lobby"),
         JoinRoom(v=1, room="lobby", sender="ann"),
         WatchRoom(v=1, room="lobby", users=("ann", "bob")),
+        RenumberRoom(v=1, room="lobby", sender="~roomlog", epoch="e", above=7),
     ],
 )
 def test_what_a_gateway_writes_is_read_as_it_is(command) -> None:
@@ -60,7 +61,6 @@ def test_a_tick_has_no_key_and_belongs_to_any_partition() -> None:
         b"null",
         b'{"kind":"post"}',
         b'{"kind":"dance","v":1,"room":"lobby"}',
-        b'{"kind":"post","v":2,"room":"lobby","sender":"ann","nonce":""}',
         b'{"kind":"post","v":1,"room":"lobby","sender":"ann","nonce":"","headers":{"a":1}}',
         b'{"kind":"post","v":1,"room":"lobby","sender":"ann","nonce":"","body":"\\ud800"}',
         b'{"kind":"post","x":' + b"[" * 5000,
@@ -90,6 +90,8 @@ def test_bytes_that_are_no_command_are_undecodable(value: bytes | None) -> None:
         (post(body_b64="no base64"), {}),
         (post(body="x", body_b64="/w=="), {}),
         (CreateRoom(v=1, room="lobby", sender="ann", name="x" * 2000), {}),
+        (RenumberRoom(v=1, room="lobby", sender="~roomlog", epoch="e", above=-1), {}),
+        (RenumberRoom(v=1, room="lobby", sender="~roomlog", epoch="e", above=10**12), {}),
         (WatchRoom(v=1, room="lobby", users=("a b",)), {}),
         (WatchRoom(v=1, room="lobby", users=("ann",) * 501), {}),
     ],
@@ -104,3 +106,8 @@ def test_a_record_without_a_key_is_impossible() -> None:
     with pytest.raises(Refused) as refused:
         read_command(None, encode(post()), (), partition=0, partitions=1, value_bytes_max=1000)
     assert refused.value.code is Code.IMPOSSIBLE
+
+
+def test_a_command_of_a_newer_version_is_not_answered() -> None:
+    with pytest.raises(UnknownVersion, match="upgrade this worker"):
+        read_command(b"lobby", b'{"kind":"post","v":2}', (), partition=0, partitions=1, value_bytes_max=1000)

@@ -11,6 +11,7 @@ from chat.records import (
     Membership,
     Opens,
     PostMessage,
+    RenumberRoom,
     Tick,
     Verdict,
     WatchRoom,
@@ -261,3 +262,63 @@ def test_log_time_never_stands_still(stamp_ms: int, previous: int, at: int) -> N
 def test_refusal_of_bytes_names_its_code() -> None:
     verdict = refuse_undecodable("", Code.UNDECODABLE, "not a command", AT)
     assert (verdict.outcome, verdict.code, verdict.room) == ("refused", Code.UNDECODABLE, "")
+
+
+def renumber(room: Room, above: int = 0) -> RenumberRoom:
+    assert room.head is not None
+    return RenumberRoom(v=1, room="lobby", sender="~roomlog", epoch=room.head.epoch, above=above)
+
+
+def test_numbering_anew_goes_on_above_everything_with_a_chain_of_its_own() -> None:
+    room = Room()
+    for n in range(3):
+        room.do(post(client_id=f"{n}"))
+    before = room.head
+    event = room.do(renumber(room, above=1000))
+    assert isinstance(event, Event)
+    assert before is not None
+    assert (event.kind, event.seq, event.epoch, event.msg_no, event.members) == (
+        "room.renumbered", 1001, format(event.at, "x"), 3, 1,
+    )  # fmt: skip
+    assert event.opens == Opens(kind="open", owner="ann")
+    assert verify(genesis("lobby", event.epoch), event)
+    following = room.do(post(body="next"))
+    assert isinstance(following, Event)
+    assert (following.seq, following.epoch, following.msg_no) == (1002, event.epoch, 4)
+    assert verify(event.chain, following)
+
+
+def test_numbering_anew_never_gives_a_number_that_is_known() -> None:
+    room = Room()
+    for _ in range(5):
+        room.do(post())
+    event = room.do(renumber(room, above=2))
+    assert isinstance(event, Event)
+    assert event.seq == 6
+
+
+def test_numbering_anew_twice_is_done_once() -> None:
+    room = Room()
+    room.do(post())
+    command = renumber(room, above=10)
+    room.do(command)
+    again = room.do(command)
+    assert isinstance(again, Verdict)
+    assert (again.outcome, again.seq) == ("unchanged", 11)
+
+
+def test_a_room_that_is_not_there_is_not_numbered_anew() -> None:
+    answer = Room().do(RenumberRoom(v=1, room="lobby", sender="~roomlog", epoch="e"))
+    assert isinstance(answer, Verdict)
+    assert answer.code is Code.ROOM_NOT_FOUND
+
+
+def test_an_id_from_before_the_new_epoch_is_still_a_repeat() -> None:
+    room = Room()
+    room.do(post(client_id="a"))
+    room.do(renumber(room, above=100))
+    again = room.do(post(client_id="a"))
+    assert isinstance(again, Verdict)
+    assert (again.outcome, again.seq) == ("duplicate", 1)
+    assert room.head is not None
+    assert again.epoch == room.head.epoch

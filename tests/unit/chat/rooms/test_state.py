@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from chat.errors import LogHole
@@ -86,3 +87,36 @@ def test_refold_from_an_old_checkpoint_brings_back_no_forgotten_id() -> None:
         row = fold_sender(row, event(seq, client_id=f"id-{seq}"))
     assert row.recent == before
     assert len(before) == RECENT_PER_SENDER
+
+
+def renumbered(seq: int, epoch: str = "f", **more) -> Event:
+    opens = Opens(kind="open", owner="ann", name="n")
+    return msgspec.structs.replace(event(seq), kind="room.renumbered", epoch=epoch, opens=opens, **more)
+
+
+def test_numbering_anew_may_jump_and_nothing_else_may() -> None:
+    head = fold_head(fold_head(None, event(1)), event(2, members=3))
+    anew = fold_head(head, renumbered(1001, msg_no=2, members=3))
+    assert (anew.seq, anew.first_seq, anew.epoch, anew.msg_no, anew.members) == (1001, 1001, "f", 2, 3)
+    after = fold_head(anew, msgspec.structs.replace(event(1002), epoch="f"))
+    assert (after.seq, after.first_seq, after.epoch) == (1002, 1001, "f")
+    assert fold_head(after, renumbered(1001)) is after
+    assert fold_head(after, event(2)) is after
+
+
+def test_an_event_of_another_epoch_is_a_hole() -> None:
+    head = fold_head(None, event(1))
+    with pytest.raises(LogHole):
+        fold_head(head, msgspec.structs.replace(event(2), epoch="f"))
+
+
+def test_a_reader_that_has_lost_everything_may_begin_with_a_new_epoch() -> None:
+    head = fold_head(None, renumbered(1001, msg_no=7))
+    assert (head.seq, head.first_seq, head.epoch, head.msg_no, head.owner, head.name) == (
+        1001,
+        1001,
+        "f",
+        7,
+        "ann",
+        "n",
+    )

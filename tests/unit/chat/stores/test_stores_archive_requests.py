@@ -16,14 +16,13 @@ def stored(room: str, seq: int, body: str = "hello", at: int | None = None, **mo
         room=room,
         seq=seq,
         epoch="e",
-        kind="message",
         at=at or 1_000_000 + seq,
         sender="ann",
         msg_no=seq,
         members=1,
         chain="c",
         body=body,
-        **more,  # type: ignore[arg-type]
+        **{"kind": "message"} | more,  # type: ignore[arg-type]
     )
     return Stored(event, encode(event))
 
@@ -91,3 +90,15 @@ def test_a_membership_stands_in_both_of_its_views() -> None:
         [b"r", b"bob", b"none", bigint(9), bigint(1_000_009), bigint(1_000_009)]
     ]
     assert rows_of(requests, "user_rooms") == [[b"bob", b"r", b"none", bigint(9), bigint(1_000_009), bigint(1_000_009)]]
+
+
+def test_a_new_epoch_alters_what_the_room_is_and_not_when_it_was_made() -> None:
+    anew = stored("r", 9, kind="room.renumbered", opens=Opens(kind="open", owner="ann"))
+    (about,) = [
+        (cql, values)
+        for request in archive.requests_of([anew])
+        for cql, values in request
+        if "INTO rooms " in cql and "epoch" in cql
+    ]
+    assert "created_at" not in about[0]
+    assert about[1][:5] == [b"r", b"open", b"ann", b"e", bigint(9)]

@@ -119,6 +119,8 @@ function noticeText(event: RoomEvent, text: Speech['text']): string {
       return text.left(event.sender);
     case 'room.created':
       return text.created(event.sender);
+    case 'room.renumbered':
+      return text.renumbered;
     default:
       return text.otherEvent(event.sender, event.kind);
   }
