@@ -35,9 +35,10 @@ MODULES = {
     "archiver": ["agents.archiver"],
     "projector": ["agents.projector"],
 }
-"""What each role imports, beside web.health and agents.operations, which all have."""
+"""What each role imports, beside `EVERYWHERE`."""
+EVERYWHERE = ["web.health", "agents.operations", "agents.upkeep"]
 
-app = RoomlogApp.for_role(settings, modules=[*MODULES[settings.role], "web.health", "agents.operations"])
+app = RoomlogApp.for_role(settings, modules=[*MODULES[settings.role], *EVERYWHERE])
 
 commands_topic = app.topic(settings.topic("room.commands"), key_type=bytes, value_type=bytes)
 events_topic = app.topic(settings.topic("room.events"), key_type=bytes, value_type=bytes, acks=False)

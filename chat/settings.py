@@ -55,6 +55,9 @@ class Settings:
     partitions: int = _doc(16, "partitions of every topic; fixed when the topics are created", low=1, high=1024)
     replication: int = _doc(1, "replicas of every topic, used when it is created", low=1, high=9)
     min_insync_replicas: int = _doc(1, "replicas that must have a record before it counts", low=1, high=9)
+    events_retention_days: float = _doc(
+        7.0, "days that `trim` leaves in room.events whatever the stores have", low=0, high=36_500
+    )
     # web
     web_host: str = _doc("127.0.0.1", "address that the web side binds")
     web_port: int = _doc(6066, "port of this process's web side", low=1, high=65535)

@@ -129,6 +129,10 @@ class Log:
         """A partition of the event topic."""
         return TopicPartition(self._events, partition)
 
+    def changelog_partition(self, table: str, partition: int) -> TopicPartition:
+        """A partition of the changelog of `table`."""
+        return TopicPartition(self._settings.topic(changelog(table)), partition)
+
     @asynccontextmanager
     async def reader(self) -> AsyncIterator[AIOKafkaConsumer]:
         """A consumer without a group and without an offset reset."""
@@ -152,17 +156,9 @@ class Log:
         Raises:
             OffsetOutOfRangeError: `start` has been trimmed away.
         """
-        return await self._read(self.event_partition(partition), start, end)
-
-    async def read_rows(self, table: str, partition: int) -> list[Found]:
-        """Every record of a changelog partition, oldest first."""
-        return await self._read(TopicPartition(self._settings.topic(changelog(table)), partition), None, None)
-
-    async def _read(self, tp: TopicPartition, start: int | None, end: int | None) -> list[Found]:
+        tp = self.event_partition(partition)
         records: list[Found] = []
         async with self.reader() as consumer:
-            if start is None:
-                start = (await consumer.beginning_offsets([tp]))[tp]
             if end is None:
                 end = (await consumer.end_offsets([tp]))[tp]
             async for _, batch in follow(consumer, {tp: start}, {tp: end}):

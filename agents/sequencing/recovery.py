@@ -7,7 +7,6 @@ this attempt's id is its fence, wherever it lands; its offset is the term.
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,10 +16,11 @@ from aiokafka import TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
 from agents.sequencing.attempt import Attempt, Limits
+from agents.sequencing.checkpoints import newest_checkpoints
 from agents.sequencing.clock import Clock
 from agents.sequencing.log import Log
 from agents.sequencing.pace import Pace
-from agents.sequencing.rows import TABLES, Checkpoint, Rows, check_row, load_rows
+from agents.sequencing.rows import Checkpoint, Rows
 from chat.errors import BrokenInvariant, Refused, UnknownVersion
 from chat.failpoints import failpoint
 from chat.log.taking import START, Take, Taker
@@ -42,10 +42,29 @@ class StaleRows(BrokenInvariant):
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """A partition that cannot be written until somebody has decided about a loss. `reason` is one line."""
+    """A partition that cannot be written by this process. `reason` is one line."""
 
     partition: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost(Stopped):
+    """Somebody has to decide about a loss. An operation that mends it writes a newer checkpoint than `known`."""
+
+    known: Checkpoint | None
+
+
+@dataclass(frozen=True, slots=True)
+class LostCommands(Lost):
+    """The commands that follow are gone. `attempt` holds the partition's state and its newest fence; it is not started.
+
+    The command topic holds offsets `first` up to, not including, `end`.
+    """
+
+    attempt: Attempt
+    first: int
+    end: int
 
 
 class Restoring:
@@ -115,33 +134,38 @@ async def begin_attempts(
             beginning = beginnings[tp]
             known = rows.checkpoint
             if (-1 if known is None else known.offset) + 1 < beginning:
-                newest = await _newest_checkpoint(log, partition)
+                newest = (await newest_checkpoints(log, [partition])).get(partition)
                 if newest is not None and newest.offset + 1 >= beginning:
                     raise StaleRows(f"partition {partition}: rows are older than the log's beginning {beginning}")
-                results.append(Stopped(partition, _lost_events(partition, newest, beginning)))
+                results.append(Lost(partition, _lost_events(partition, newest, beginning), newest))
                 continue
             restoring[tp] = Restoring(partition, rows, secrets.token_hex(FENCE_ID_BYTES))
         failpoint("recovery-before-fence")
         for each in restoring.values():
             await log.append_fence(each.partition, each.fence_id, worker)
         failpoint("recovery-after-fence")
-        await _fold(consumer, restoring)
+        results += await _fold(consumer, restoring)
         commands = [log.command_partition(each.partition) for each in restoring.values()]
         first = await consumer.beginning_offsets(commands)
         end = await consumer.end_offsets(commands)
     for each in restoring.values():
+        if not each.done:
+            continue
         tp = log.command_partition(each.partition)
-        wanted = each.taker.src + 1
-        if first[tp] <= wanted <= end[tp]:
-            attempt = Attempt(each.partition, log, each.rows, each.taker, each.clock, limits, pace)
-            attempt.unsnapshotted = each.unsnapshotted
+        known = each.rows.checkpoint
+        attempt = Attempt(each.partition, log, each.rows, each.taker, each.clock, limits, pace)
+        attempt.unsnapshotted = each.unsnapshotted
+        if first[tp] <= attempt.next <= end[tp]:
             results.append(attempt)
         else:
-            results.append(Stopped(each.partition, _lost_commands(each.partition, wanted, first[tp], end[tp])))
+            reason = _lost_commands(each.partition, attempt.next, first[tp], end[tp])
+            results.append(LostCommands(each.partition, reason, known, attempt, first[tp], end[tp]))
     return results
 
 
-async def _fold(consumer: Any, restoring: Mapping[TopicPartition, Restoring]) -> None:
+async def _fold(consumer: Any, restoring: Mapping[TopicPartition, Restoring]) -> list[Stopped]:
+    """Feed each partition up to its fence. Returns those that hold what only a newer sequencer can read."""
+    stopped = []
     consumer.assign(list(restoring))
     for tp, each in restoring.items():
         consumer.seek(tp, each.taker.offset + 1)
@@ -154,33 +178,32 @@ async def _fold(consumer: Any, restoring: Mapping[TopicPartition, Restoring]) ->
         for tp, records in fetched.items():
             each = left[tp]
             for record in records:
-                each.feed(record)
-                if each.done:
+                try:
+                    each.feed(record)
+                except UnknownVersion as error:
+                    stopped.append(too_new(each.partition, f"event log, offset {record.offset}: {error}"))
+                if each.done or stopped and stopped[-1].partition == each.partition:
                     del left[tp]
                     consumer.pause(tp)
                     break
+    return stopped
 
 
-async def _newest_checkpoint(log: Log, partition: int) -> Checkpoint | None:
-    data: dict[bytes, bytes] = {}
-    for record in await log.read_rows("checkpoints", partition):
-        with contextlib.suppress(Refused):
-            if record.key is not None and record.value is not None:
-                check_row(partition, record.key, record.value)
-                data[record.key] = record.value
-    return load_rows([partition], {**{table: {} for table in TABLES}, "checkpoints": data})[partition].checkpoint
+def too_new(partition: int, why: str) -> Stopped:
+    """A partition that only a newer sequencer can go on with."""
+    return Stopped(partition, f"partition {partition} stands still: {why}")
 
 
 def _lost_events(partition: int, newest: Checkpoint | None, beginning: int) -> str:
     known = "no checkpoint" if newest is None else f"a checkpoint at {newest.offset}"
     return (
         f"partition {partition} stands still: its events begin at {beginning}, its rows end at {known}; "
-        "what lies between is gone from room.events (docs/operations.md, lost events)"
+        f"run `faust -A app rebuild-tables --partition {partition}` (docs/operations.md, lost events)"
     )
 
 
 def _lost_commands(partition: int, wanted: int, first: int, end: int) -> str:
     return (
         f"partition {partition} stands still: command {wanted} is wanted, room.commands holds {first} to {end - 1}; "
-        "commands were lost before they were answered (docs/operations.md, lost commands)"
+        "commands were lost before they were answered: run `faust -A app accept-loss --partition {partition}`"
     )

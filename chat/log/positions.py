@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, NamedTuple, TypeVar
 
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import CommitFailedError, KafkaError, for_code
+from aiokafka.structs import OffsetAndMetadata
 
-from chat.errors import Unavailable
+from chat.errors import RoomlogError, Unavailable
+from chat.log.bases import read_bases
+from chat.log.consumer import stop_consumer
 from chat.log.taking import Position
-from chat.log.topics import COMMANDS, EVENTS
+from chat.log.topics import COMMANDS, EVENTS, admin_client
 from chat.settings import Settings
+
+_T = TypeVar("_T")
 
 TOPIC_OF_GROUP: Final = {"archiver": EVENTS, "projector": EVENTS, "sequencer": COMMANDS}
 """Topic whose committed offsets carry event log positions, by role (the sequencer's: both topics have the same
@@ -64,6 +70,8 @@ async def committed(settings: Settings, role: str) -> dict[int, Checkpoint]:
 async def newest_positions(settings: Settings) -> Mapping[int, Position]:
     """The newest position that any durable reader has reached, by partition: where a tail begins.
 
+    A partition where none has committed yet has its base, if it was ever trimmed; otherwise it is left out.
+
     Raises:
         Unavailable: Kafka does not answer.
     """
@@ -73,16 +81,73 @@ async def newest_positions(settings: Settings) -> Mapping[int, Position]:
             known = newest.get(partition)
             if known is None or checkpoint.newest.offset > known.offset:
                 newest[partition] = checkpoint.newest
-    return newest
+    return await _or_base(settings, newest)
 
 
 async def archiver_positions(settings: Settings) -> Mapping[int, Position]:
     """How far Cassandra is, by partition: what it does not have yet stands in the log after this.
 
+    What a trim has deleted was archived before, so a partition without a committed position has its base.
+
     Raises:
         Unavailable: Kafka does not answer.
     """
-    return {partition: checkpoint.newest for partition, checkpoint in (await committed(settings, "archiver")).items()}
+    archived = {partition: found.newest for partition, found in (await committed(settings, "archiver")).items()}
+    return await _or_base(settings, archived)
+
+
+async def commit(settings: Settings, role: str, positions: Mapping[int, Position]) -> None:
+    """Have `role` go on after `positions` when it is started next, as if it had committed them itself.
+
+    Raises:
+        RoomlogError: a worker of that role is running, or was until a moment ago.
+        Unavailable: Kafka does not answer.
+    """
+    topic = settings.topic(TOPIC_OF_GROUP[role])
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka_servers, group_id=settings.group_of(role), enable_auto_commit=False
+    )
+    try:
+        await consumer.start()
+        consumer.assign([TopicPartition(topic, partition) for partition in positions])
+        await consumer.commit(
+            {
+                TopicPartition(topic, partition): OffsetAndMetadata(position.offset + 1, position.encode())
+                for partition, position in positions.items()
+            }
+        )
+    except CommitFailedError:
+        raise RoomlogError(f"a worker of role {role} is running: stop all of them first") from None
+    except (KafkaError, OSError) as error:
+        raise Unavailable(f"Kafka at {','.join(settings.kafka_servers)}: {error!r}") from None
+    finally:
+        await stop_consumer(consumer)
+
+
+async def _or_base(settings: Settings, positions: dict[int, Position]) -> dict[int, Position]:
+    if len(positions) < settings.partitions:
+        for partition, base in (await read_bases(settings)).items():
+            positions.setdefault(partition, base.position)
+    return positions
+
+
+async def live_members(settings: Settings, role: str) -> int:
+    """Workers of `role` that are in its consumer group now. One that was killed counts until its session is over.
+
+    Raises:
+        Unavailable: Kafka does not answer.
+    """
+    group = settings.group_of(role)
+    async with admin_client(settings) as admin:
+        return await _until_coordinated(lambda: _members(admin, group))
+
+
+async def _members(admin: Any, group: str) -> int:
+    (response,) = await admin.describe_consumer_groups([group])
+    ((code, _name, _state, _protocol_type, _protocol, members, *_),) = response.groups
+    if code:
+        raise for_code(code)
+    return len(members)
 
 
 async def _committed(settings: Settings, roles: list[str]) -> dict[str, dict[int, Checkpoint]]:
@@ -106,11 +171,15 @@ async def _committed(settings: Settings, roles: list[str]) -> dict[str, dict[int
 
 
 async def _offsets(admin: Any, group: str) -> dict[Any, Any]:
+    return await _until_coordinated(lambda: admin.list_consumer_group_offsets(group))
+
+
+async def _until_coordinated(ask: Callable[[], Awaitable[_T]]) -> _T:
     # A cluster makes its offsets topic when the first group asks, and moves it when a broker dies: both take a moment.
     deadline = time.monotonic() + COORDINATOR_WAIT_S
     while True:
         try:
-            return dict(await admin.list_consumer_group_offsets(group))
+            return await ask()
         except KafkaError as error:
             if not error.retriable or time.monotonic() > deadline:
                 raise

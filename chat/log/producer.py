@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 
+from chat.errors import Unavailable
 from chat.log.topics import record_bytes_max
 from chat.settings import Settings
 
@@ -43,6 +46,23 @@ def make_producer(settings: Settings, *, client_id: str = "", batch_bytes: int =
         max_batch_size=batch_bytes,
         max_request_size=max(1_048_576, 2 * record_bytes_max(settings)),
     )
+
+
+@asynccontextmanager
+async def running_producer(settings: Settings, name: str) -> AsyncIterator[AIOKafkaProducer]:
+    """A producer for the body of the `with`, of an operation called `name`.
+
+    Raises:
+        Unavailable: Kafka does not answer. (An append, once begun, waits for ever: see above.)
+    """
+    producer = make_producer(settings, client_id=f"{settings.namespace}-{name}")
+    try:
+        await producer.start()
+        yield producer
+    except (KafkaError, OSError) as error:
+        raise Unavailable(f"Kafka at {','.join(settings.kafka_servers)}: {error!r}") from None
+    finally:
+        await producer.stop()
 
 
 def fill(batch: Any, records: Iterable[Record]) -> int:

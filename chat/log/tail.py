@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from chat import logs, metrics
 from chat.errors import LogHole, Unavailable
+from chat.log.bases import no_beginning
 from chat.log.consumer import stop_consumer
 from chat.log.taking import START, Position, Take, Taker
 
@@ -56,7 +57,7 @@ class Tail:
         positions: Callable[[], Awaitable[Mapping[int, Position]]],
         on_health: Callable[[bool, str], None],
     ) -> None:
-        """`positions` finds the newest checkpoint of each partition that has one; `on_health` hears of Kafka."""
+        """`positions` finds each partition's newest checkpoint, or else its base; `on_health` hears of Kafka."""
         self._servers = servers
         self._topic = topic
         self._tps = [TopicPartition(topic, p) for p in range(partitions)]
@@ -94,8 +95,7 @@ class Tail:
         try:
             consumer.assign(self._tps)
             if not self._takers:
-                start = await self._positions()
-                self._takers = {tp.partition: Taker(start.get(tp.partition, START)) for tp in self._tps}
+                self._takers = await self._begin(consumer)
                 if self.caught_up.is_set():
                     self._sink.position_lost()
             for tp in self._tps:
@@ -106,6 +106,14 @@ class Tail:
             if health is not None:
                 health.cancel()
             await stop_consumer(consumer)
+
+    async def _begin(self, consumer: AIOKafkaConsumer) -> dict[int, Taker]:
+        start = await self._positions()
+        unread = [tp for tp in self._tps if tp.partition not in start]
+        for tp, beginning in (await consumer.beginning_offsets(unread) if unread else {}).items():
+            if beginning > 0:
+                raise LogHole(no_beginning(self._topic, tp.partition, beginning))
+        return {tp.partition: Taker(start.get(tp.partition, START)) for tp in self._tps}
 
     async def _read(self, consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> None:
         sink_record = self._sink.record

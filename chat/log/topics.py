@@ -26,6 +26,8 @@ from chat.settings import Settings
 COMMANDS: Final = "room.commands"
 EVENTS: Final = "room.events"
 DEAD_LETTERS: Final = "room.dead_letters"
+BASES: Final = "room.bases"
+"""Where each trimmed partition of `room.events` begins, see chat/log/bases.py."""
 TABLES: Final = ("rooms", "members", "senders", "checkpoints")
 """The sequencer's tables, each with a changelog topic."""
 
@@ -89,6 +91,8 @@ def topics(settings: Settings) -> list[Topic]:
         Topic(settings.topic(EVENTS), log, {"max.message.bytes": batch, "retention.ms": -1, "retention.bytes": -1}),
         # What is parked is base64 of what was found, and a little more.
         Topic(settings.topic(DEAD_LETTERS), log, {"max.message.bytes": 2 * batch, "retention.ms": 28 * _DAY_MS}),
+        # A base that went back is put right by whoever wrote it, see `write_base`: until then both must be there.
+        Topic(settings.topic(BASES), rows, {"min.compaction.lag.ms": _HOUR_MS}, _COMPACT_SOON),
         *(
             # Nothing that a recovery may still have to read is compacted away under it.
             Topic(
@@ -119,7 +123,7 @@ async def create_topics(settings: Settings) -> list[str]:
         SettingsError: a topic that exists is not what it has to be.
         Unavailable: Kafka does not answer.
     """
-    async with _admin(settings) as admin:
+    async with admin_client(settings) as admin:
         existing = set(await admin.list_topics())
         missing = [topic for topic in topics(settings) if topic.name not in existing]
         if missing:
@@ -136,18 +140,19 @@ async def check_topics(settings: Settings) -> None:
         SettingsError: one line that names the first topic that is not, and what to do.
         Unavailable: Kafka does not answer.
     """
-    async with _admin(settings) as admin:
+    async with admin_client(settings) as admin:
         await _check(admin, settings)
 
 
 @asynccontextmanager
-async def _admin(settings: Settings) -> AsyncIterator[Any]:
+async def admin_client(settings: Settings) -> AsyncIterator[Any]:
+    """A connected admin client of Kafka. What fails in the body of the `with` is `Unavailable` for the caller, too."""
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_servers)
     try:
         await admin.start()
         yield admin
     except (KafkaError, OSError) as error:
-        raise Unavailable(f"Kafka at {','.join(settings.kafka_servers)} does not answer: {error}") from error
+        raise Unavailable(f"Kafka at {','.join(settings.kafka_servers)} does not answer: {error!r}") from error
     finally:
         await admin.close()
 

@@ -1,0 +1,66 @@
+"""Operations that keep the log and the stores in shape: `faust -A app trim | rebuild-tables | re-archive | ...`.
+
+What they do stands in agents/upkeeping/; docs/operations.md, "Recovery operations", says when which one is right and
+what it costs. As with every operation (agents/operations.py): each may be repeated, and killed at any point.
+"""
+
+from __future__ import annotations
+
+import time
+
+import click
+from faust.cli import argument, option
+
+from agents.operations import WAIT, Operation
+from app import app
+from app import settings as config
+from chat import failpoints
+
+KAFKA = f"Kafka at {','.join(config.kafka_servers)}"
+
+PARTITION = option(
+    "--partition", type=click.IntRange(0, config.partitions - 1), default=None, help="This one; else all of them."
+)
+
+
+@app.command(
+    WAIT,
+    option("--keep-days", type=float, default=None, help="Days to keep; else ROOMLOG_EVENTS_RETENTION_DAYS."),
+    option("--dry-run", is_flag=True, default=False, help="Delete nothing: say what would go."),
+    base=Operation,
+)
+async def trim(self: Operation, wait_s: float, keep_days: float | None, dry_run: bool) -> None:
+    """Delete the oldest events of the log that both stores have and no recovery needs.
+
+    Safe while everything runs. Cassandra keeps every event; what goes is the log's copy.
+    """
+    from agents.upkeeping import trimming  # noqa: PLC0415  (every worker imports this module: its parts only when asked)
+
+    failpoints.arm(config.failpoint)
+    keep_s = (config.events_retention_days if keep_days is None else max(keep_days, 0.0)) * 86_400
+    cuts = await self.wait_for(wait_s, KAFKA, lambda: trimming.plan(config, keep_s, time.time()))
+    for each in cuts:
+        self.say(str(each))
+    if dry_run:
+        self.say(f"{sum(c.last + 1 - c.extent.beginning for c in cuts if c.origin)} records would be deleted")
+        return
+    self.say(f"{await trimming.trim(config, cuts, self.say)} records deleted")
+
+
+@app.command(
+    argument("role", type=click.Choice(["archiver", "projector"])),
+    WAIT,
+    PARTITION,
+    base=Operation,
+)
+async def begin_at_base(self: Operation, role: str, wait_s: float, partition: int | None) -> None:
+    """Have a reader whose position was trimmed away begin where the log begins.
+
+    Only while no worker of that role runs. What it never read stays missing in its store, if it is missing there.
+    """
+    from agents.upkeeping.beginning import begin_at_base as move  # noqa: PLC0415  (as above)
+
+    moves = await self.wait_for(wait_s, KAFKA, lambda: move(config, role, partition))
+    for each in moves:
+        self.say(str(each))
+    self.say(f"{len(moves)} positions of role {role} moved")
