@@ -36,7 +36,7 @@ from web import closing
 from web.backlog import Backlog
 from web.connection import Connection
 from web.dispatch import Dispatch
-from web.hub import EXIT_BROKEN, Hub
+from web.hub import Hub
 from web.inflight import InFlight
 from web.messages import CLOSE, control_frame
 from web.sockets import ClientSocket
@@ -52,6 +52,9 @@ MESSAGE_BYTES_MAX = 1_048_576
 
 WRITE_HIGH_BYTES = 262_144
 """A history stream waits while so much of it is unsent."""
+
+EXIT_BROKEN = 70
+"""The supervisor starts the process again (sysexits: EX_SOFTWARE)."""
 
 KAFKA_RETRY_S = 1.0
 STOP_CLOSE_S = 6.0
