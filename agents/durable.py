@@ -23,7 +23,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from agents.batches import BatchWriter, Write
-from agents.bulk import in_bulk
 from agents.dead_letters import DeadLetters
 from agents.engine import RoomlogApp
 from agents.reading import Reading
@@ -101,7 +100,6 @@ class DurableReader:
         self._log_records = {take: metrics.log_records.labels(take.name.lower()) for take in Take}
         readiness.expect("partitions", "none assigned yet")
         readiness.expect(store, "nothing written or asked yet")
-        in_bulk(app)
         app.on_rebalance_complete.connect(self._on_assigned)  # type: ignore[arg-type]  # it takes no assignment
         app.on_partitions_revoked.connect(self._on_revoked)
         app.on_before_shutdown.connect(self._on_shutdown)

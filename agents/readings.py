@@ -12,10 +12,11 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NoReturn, cast
 
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
-from agents.engine import Consumer, RoomlogApp
+from agents.consuming import Consumer
+from agents.engine import RoomlogApp
 from agents.reading import Reading
 from chat import logs
 from chat.failpoints import failpoint
@@ -137,13 +138,7 @@ class Readings:
         if now - reading.sought_at < SEEK_PERIOD_S:
             return
         reading.sought_at = now
-        offset = reading.taker.offset + 1
-        log.info("reader_seeks", partition=reading.partition, offset=offset)
-        try:
-            # In the consumer's own thread. (`Consumer.seek` alters what that thread iterates over: KeyError, measured.)
-            await self._consumer.seek_wait({TP(self._topic, reading.partition): offset})
-        except (KafkaError, TimeoutError) as error:  # a rebalance, or Kafka is away: sought again
-            log.info("seek_postponed", partition=reading.partition, reason=repr(error))
+        await self._consumer.read_again(TP(self._topic, reading.partition), reading.taker.offset + 1)
 
     async def rewind(self, starts: Iterable[tuple[int, Position]]) -> None:
         """Read partitions again from an older position on, where they are ours and further."""
@@ -155,11 +150,7 @@ class Readings:
 
     def end(self, reading: Reading) -> int:
         """Offset after the last record of the partition, as of the last fetch; 0 when it is not known."""
-        # The consumer's thread may be losing the partition at this moment.
-        try:
-            return self._consumer.highwater(TP(self._topic, reading.partition)) or 0
-        except (AssertionError, IllegalStateError):
-            return 0
+        return self._consumer.end(TP(self._topic, reading.partition))
 
     @property
     def _consumer(self) -> Consumer:
