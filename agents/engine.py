@@ -1,13 +1,10 @@
 """Our overrides of Faust, all of them, and what each buys (figures: docs/decisions/0002-faust-overrides.md).
 
 * a worker waits for Kafka and checks the topics before anything of Faust connects, with its web side up meanwhile;
-* the consumer's long poll is short (Faust: 1.5 s, hard-coded), and it leaves the group when it stops although it is a
-  static member (aiokafka: never);
-* a worker that lost its group for good ends (Faust: idles for ever);
+* its consumer (agents/consuming.py) polls in short waits, hands whole fetches to agents, leaves the group when it
+  stops, and ends the worker when the group is lost for good;
 * changelogs are read in bulk into the memory store, the checkpoints' to its end before the end of any other is looked
   up, and what is no row is parked (Faust: one record at a time through a stream);
-* a message makes no task on its way into a stream's queue (Faust: four), and an agent may take what waits there in one
-  go (Faust: one a turn of the loop);
 * the table manager does not sleep for a second before it starts;
 * a module that fails to import stops the start (Faust: a warning, exit status 0).
 
@@ -17,26 +14,22 @@ tests/unit/agents/test_engine.py fails when an upgrade renames what these lean o
 from __future__ import annotations
 
 import asyncio
-import functools
-import inspect
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import aiokafka
 import faust
-from aiokafka.errors import CommitFailedError, IllegalStateError
-from aiokafka.structs import OffsetAndMetadata
 from faust.app.base import BootStrategy
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode import Service
-from mode.services import WaitResults
 
+from agents.consuming import FETCH_WAIT_MS, FETCHES_WAITING_MAX, Transport
 from chat import logs
 from chat.errors import SettingsError, Unavailable
 from chat.log.consumer import stop_consumer
@@ -48,13 +41,10 @@ if TYPE_CHECKING:
 
 log = logs.get(__name__)
 
-FETCH_WAIT_MS: Final = 100
 KAFKA_RETRY_S: Final = 1.0
 NEVER_S: Final = 10.0**9
 RECOVERY_FETCH_BYTES: Final = 8_388_608
-GROUP_WATCH_S: Final = 1.0
 EXIT_SETTINGS: Final = 2
-EXIT_BROKEN: Final = 70
 
 KAFKA: Final = "kafka"
 
@@ -63,144 +53,6 @@ QUIET_LOGGERS: Final = ("aiokafka", "faust.tables.recovery", "faust.transport.dr
 
 RowCheck = Callable[[str, Any], Awaitable[bool]]
 """(table, changelog record) -> whether it is a row. One that is none has been parked when this returns."""
-
-
-class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """Polls in short waits, commits offsets with metadata, says goodbye, and never outlives its group membership."""
-
-    _watching: asyncio.Task[None] | None = None
-
-    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
-        consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
-        return consumer
-
-    async def on_start(self) -> None:
-        """Connect, and keep an eye on the group membership."""
-        await super().on_start()
-        self._watching = asyncio.create_task(self._watch_group())
-
-    async def _watch_group(self) -> None:
-        # aiokafka keeps these errors for a caller who polls; Faust never asks, and the worker would idle for ever.
-        coordinator = self._ensure_consumer()._coordinator
-        while True:
-            await asyncio.sleep(GROUP_WATCH_S)
-            task = getattr(coordinator, "_coordination_task", None)
-            error = getattr(coordinator, "_pending_exception", None)
-            if error is None and task is not None and task.done() and not task.cancelled():
-                error = task.exception()
-            if error is not None and not self.should_stop:
-                log.error("consumer_group_lost", error=type(error).__name__, reason=str(error))
-                sys.stderr.flush()
-                os._exit(EXIT_BROKEN)
-
-    async def on_thread_stop(self) -> None:
-        """Leave the group, so that the others take over now and not after a session."""
-        if self._watching is not None:
-            self._watching.cancel()
-        if self._consumer is not None and self._consumer._coordinator is not None:
-            self._consumer._coordinator._group_instance_id = None
-        await super().on_thread_stop()
-
-    async def commit_positions(self, positions: Mapping[TP, tuple[int, str]]) -> bool:
-        """See `Consumer.commit_positions`."""
-        return bool(await self.call_thread(self._commit_positions, positions))
-
-    async def _commit_positions(self, positions: Mapping[TP, tuple[int, str]]) -> bool:
-        consumer = self._ensure_consumer()
-        mine = self.assignment()
-        offsets = {
-            driver.ensure_aiokafka_TP(tp): OffsetAndMetadata(offset, metadata)
-            for tp, (offset, metadata) in positions.items()
-            if tp in mine
-        }
-        try:
-            await consumer.commit(offsets)
-        except (CommitFailedError, IllegalStateError):
-            # A rebalance has begun: what comes after it commits again.
-            return False
-        return True
-
-    async def pause_fetching(self, tps: Iterable[TP]) -> None:
-        """See `Consumer.pause_fetching`."""
-        await self.call_thread(self._pause_fetching, tps)
-
-    async def _pause_fetching(self, tps: Iterable[TP]) -> None:
-        self._ensure_consumer().pause(*(driver.ensure_aiokafka_TP(tp) for tp in tps))
-
-
-class _Started(Awaitable[Any]):
-    """A coroutine that has been stepped once and waits for a future: awaiting this goes on with it."""
-
-    def __init__(self, coroutine: Any, waits_for: Any) -> None:
-        self._coroutine = coroutine
-        self._waits_for = waits_for
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        waits_for = self._waits_for
-        while True:
-            try:
-                sent = yield waits_for
-            except BaseException as error:  # noqa: BLE001 (it is handed on: CancelledError too)
-                step = functools.partial(self._coroutine.throw, error)
-            else:
-                step = functools.partial(self._coroutine.send, sent)
-            try:
-                waits_for = step()
-            except StopIteration as done:
-                return done.value
-
-
-class Consumer(driver.Consumer):
-    """Faust's consumer with our thread."""
-
-    _thread: ConsumerThread
-
-    def _new_consumer_thread(self) -> ConsumerThread:
-        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
-
-    async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:  # noqa: ASYNC109 (Faust's)
-        """Step the first of two coroutines before anything else: most messages find room in their queue at once.
-
-        The drain loop calls this for every message, and Faust makes four tasks of it.
-        """
-        if len(coros) == 2 and timeout is None and inspect.iscoroutine(coros[0]):
-            first, second = coros
-            try:
-                waits_for = first.send(None)
-            except StopIteration as done:
-                second.close()
-                return WaitResults([first], [done.value], self.should_stop)
-            coros = (_Started(first, waits_for), second)
-        return await super().wait_first(*coros, timeout=timeout)
-
-    async def commit_positions(self, positions: Mapping[TP, tuple[int, str]]) -> bool:
-        """Commit (offset, metadata) a partition; False when a rebalance came in between and nothing is committed."""
-        return await self._thread.commit_positions(positions)
-
-    async def pause_fetching(self, tps: Iterable[TP]) -> None:
-        """Have aiokafka itself not fetch `tps` until the next assignment.
-
-        Faust only stops asking for them: what has been fetched then lies there, and aiokafka waits for somebody to take
-        it (200 ms) before it fetches anything else.
-        """
-        await self._thread.pause_fetching(tps)
-
-
-def more_events(stream: Any, limit: int) -> Iterator[Any]:
-    """Events that wait in the queue of `stream` right now, at most `limit`: a stream hands out one a turn of the loop.
-
-    For an agent that checks offsets itself; nothing is acknowledged.
-    """
-    queue = stream.channel.queue
-    for _ in range(min(limit, queue.qsize())):
-        yield queue.get_nowait()
-
-
-class Transport(driver.Transport):
-    """Faust's transport with our consumer."""
-
-    Consumer = Consumer
 
 
 class BulkRecovery(Recovery):
@@ -355,6 +207,7 @@ class RoomlogApp(faust.App):
             topic_disable_leader=has_agents,
             table_standby_replicas=0,
             stream_wait_empty=False,
+            stream_buffer_maxsize=FETCHES_WAITING_MAX,
             # Commits are ours (with a position each): Faust would report their absence as a livelock for ever.
             broker_commit_livelock_soft_timeout=NEVER_S,
             broker_session_timeout=6,

@@ -12,16 +12,17 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NoReturn, cast
 
 from faust.types import TP
 
-from agents.engine import Consumer, more_events
-from agents.sequencing.attempt import TAKE_MAX, Attempt, Command, Fenced, Limits
+from agents.consuming import Consumer
+from agents.sequencing.attempt import Attempt, Command, Fenced, Limits
+from agents.sequencing.checkpoints import newest_checkpoints
 from agents.sequencing.log import Log
 from agents.sequencing.pace import Pace
-from agents.sequencing.recovery import Stopped, begin_attempts
+from agents.sequencing.recovery import Lost, Stopped, begin_attempts, too_new
 from agents.sequencing.rows import Tables, check_row, load_rows
 from agents.sequencing.snapshots import Snapshots
 from app import app, commands_topic, settings
@@ -40,8 +41,10 @@ HANDOVER_S: Final = 3.0
 """How long a rebalance or a stop waits for the batch in flight: half of a session."""
 SEEK_PERIOD_S: Final = 0.5
 """A missing command is asked for again at most this often."""
-MISSING_MAX_S: Final = 20.0
-"""A command that Kafka does not deliver for so long, while it delivers later ones, is a hole."""
+MISSING_ASKS_MAX: Final = 40
+"""A command that Kafka does not deliver although it was asked for so often, and delivers later ones, is a hole."""
+SILENCE_TICKS: Final = 3
+"""Seconds without a command although the log has one: then it is asked for."""
 STALLED_S: Final = 5.0
 """An append that takes longer is reported: Kafka is away or slow."""
 REBALANCE_MAX_S: Final = 60.0
@@ -54,6 +57,9 @@ SNAPSHOT_SHARE: Final = 9
 SNAPSHOT_BYTES_PER_S: Final = 65_536
 """Large snapshots come less often: the changelogs of the last hour, which are not compacted yet, are what a recovery
 reads, and this much a second makes 240 MB of them."""
+
+LOOK_AGAIN_S: Final = 5.0
+"""Between two looks whether an operation has mended a partition that stands still."""
 
 READY: Final = "sequencer"
 
@@ -68,52 +74,51 @@ class Sequencer:
         self._pace = Pace()
         self._attempts: dict[int, Attempt] = {}
         self._stopped: dict[int, Stopped] = {}
+        self._unreadable: dict[int, Stopped] = {}
+        """Partitions whose rows a newer sequencer wrote: this process never writes them."""
+        self._looked_s = 0.0
         self._recovering = asyncio.Lock()
         self._committed: dict[int, tuple[int, str]] = {}
+        self._looks: dict[Attempt, tuple[int, int]] = {}
+        """Command wanted at the last look, and looks in a row that found the same one and it had not come."""
         self._tasks: list[asyncio.Task[None]] = []
         self._rebalancing_since_s: float | None = None
 
     # ------------------------------------------------------------ the agent's path
 
-    async def take(self, message: Any) -> None:
-        """One record of the command topic, wherever Faust has it from: taken if it is the next one."""
-        partition = message.partition
+    async def take(self, partition: int, commands: Sequence[Command]) -> None:
+        """Records of one partition of the command topic, wherever Faust has them from: taken from the next one on."""
         attempt = self._attempts.get(partition)
-        if attempt is None:
-            return
-        offset = message.offset
-        if offset == attempt.next:
-            attempt.put(
-                Command(
-                    message.topic,
-                    partition,
-                    offset,
-                    message.key,
-                    message.value,
-                    message.headers,
-                    round(message.timestamp * 1000),
-                )
-            )
-            if attempt.full:
-                await attempt.wait_for_room()
-        elif offset > attempt.next:
-            await self._ask_again(attempt)
+        for command in commands:
+            if attempt is None:
+                return
+            if command.offset == attempt.next:
+                attempt.put(command)
+                if attempt.full:
+                    await attempt.wait_for_room()
+                    # A rebalance may have come in between.
+                    attempt = self._attempts.get(partition)
+            elif command.offset > attempt.next:
+                # Later ones arrive, the next one does not.
+                now_s = time.monotonic()
+                if now_s - attempt.asked_s >= SEEK_PERIOD_S:
+                    attempt.asked_s = now_s
+                    attempt.asks += 1
+                    if attempt.asks > MISSING_ASKS_MAX:
+                        raise LogHole(f"partition {partition}: command {attempt.next} is missing, later ones are there")
+                    await self._ask_again(attempt)
+                return
 
     async def _ask_again(self, attempt: Attempt) -> None:
-        """Later commands arrive, the next one does not: have Faust read from there once more."""
-        now_s = time.monotonic()
-        if attempt.missing_since_s is None:
-            attempt.missing_since_s = now_s
-        elif now_s - attempt.missing_since_s > MISSING_MAX_S:
-            raise LogHole(f"partition {attempt.partition}: command {attempt.next} is missing, later ones are there")
-        if now_s - attempt.asked_s >= SEEK_PERIOD_S:
-            attempt.asked_s = now_s
-            await app.consumer.seek(TP(message_topic(), attempt.partition), attempt.next)
+        await _consumer().read_again(TP(message_topic(), attempt.partition), attempt.next)
 
     # ------------------------------------------------------------ assignment
 
     async def is_row(self, _table: str, record: Any) -> bool:
-        """Whether a record of a changelog may be a row of ours; one that may not is parked."""
+        """Whether a record of a changelog may be a row of ours; one that may not is parked.
+
+        A newer sequencer's row keeps this process from its partition, however often that is assigned to it.
+        """
         try:
             check_row(record.partition, record.key or b"", record.value)
         except Refused as refusal:
@@ -121,6 +126,10 @@ class Sequencer:
             await self._log.park(record, refusal.code, refusal.message)
             log.error("row_parked", topic=record.topic, partition=record.partition, offset=record.offset)
             metrics.dead_letters.labels(refusal.code.value).inc()
+            return False
+        except UnknownVersion as error:
+            partition = record.partition
+            self._unreadable.setdefault(partition, too_new(partition, f"{record.topic}, {record.offset}: {error}"))
             return False
         return True
 
@@ -133,13 +142,15 @@ class Sequencer:
             await self._forget(set(self._attempts) - mine)
             new = mine - set(self._attempts)
             if new:
-                rows = load_rows(new, _tables())
+                for partition in new & self._unreadable.keys():
+                    self._stand_still(self._unreadable[partition])
+                rows = load_rows(new - self._unreadable.keys(), _tables())
                 for result in await begin_attempts(self._log, rows, self._limits, self._pace, settings.worker):
                     if isinstance(result, Stopped):
-                        log.error("partition_stopped", partition=result.partition, reason=result.reason)
-                        self._stopped[result.partition] = result
+                        self._stand_still(result)
                     elif result.partition in self._assigned():
                         self._attempts[result.partition] = result
+                        self._stopped.pop(result.partition, None)
                         result.start(self._ended)
                     else:
                         result.rows.drop()
@@ -193,8 +204,20 @@ class Sequencer:
         for partition in set(self._stopped) - self._assigned():
             del self._stopped[partition]
 
+    def _stand_still(self, stopped: Stopped) -> None:
+        """The other partitions go on; this process is not ready."""
+        log.error("partition_stopped", partition=stopped.partition, reason=stopped.reason)
+        self._stopped[stopped.partition] = stopped
+
     def _ended(self, attempt: Attempt, error: BaseException | None) -> None:
         if error is None:
+            return
+        if isinstance(error, UnknownVersion):
+            if self._attempts.get(attempt.partition) is attempt:
+                del self._attempts[attempt.partition]
+                self._stand_still(too_new(attempt.partition, str(error)))
+            # The agent may be waiting for room in its inbox.
+            self._tasks.append(asyncio.create_task(attempt.close(0)))
             return
         if isinstance(error, Fenced):
             metrics.sequencer_fenced.inc()
@@ -222,8 +245,10 @@ class Sequencer:
             await asyncio.sleep(1.0)
             try:
                 self._report()
+                await self._look_in_silence()
                 await self._commit()
                 await self._tick()
+                await self._look_again()
             except Exception as error:  # noqa: BLE001 (an unwatched partition would go silent unseen)
                 leave(error)
 
@@ -240,15 +265,25 @@ class Sequencer:
         elif not app.rebalancing:
             readiness.ok(READY)
         for partition, attempt in self._attempts.items():
-            end = app.consumer.highwater(TP(message_topic(), partition))
-            if end is not None:
-                metrics.log_lag_records.labels(str(partition)).set(max(0, end - attempt.position.src - 1))
+            end = _consumer().end(TP(message_topic(), partition))
+            metrics.log_lag_records.labels(str(partition)).set(max(0, end - attempt.position.src - 1))
+
+    async def _look_in_silence(self) -> None:
+        # A command that was fetched and lost shows when the next one comes: in silence, look.
+        looks: dict[Attempt, tuple[int, int]] = {}
+        for partition, attempt in list(self._attempts.items()):
+            before, ticks = self._looks.get(attempt, (-1, 0))
+            silent = _consumer().end(TP(message_topic(), partition)) > attempt.next == before and not attempt.full
+            looks[attempt] = attempt.next, ticks + 1 if silent else 0
+            if silent and not (ticks + 1) % SILENCE_TICKS:
+                await self._ask_again(attempt)
+        self._looks = looks
 
     async def _commit(self) -> None:
         """Tell the group how far we are, and every tail where it may begin: the position is the offset's metadata."""
         positions = {p: (a.position.src + 1, a.position.encode()) for p, a in self._attempts.items()}
         changed = {p: position for p, position in positions.items() if self._committed.get(p) != position}
-        if changed and await cast("Consumer", app.consumer).commit_positions(
+        if changed and await _consumer().commit_positions(
             {TP(message_topic(), p): position for p, position in changed.items()}
         ):
             self._committed.update(changed)
@@ -256,7 +291,23 @@ class Sequencer:
     async def _tick(self) -> None:
         for partition, attempt in list(self._attempts.items()):
             if attempt.clock.tick_due():
-                await self._log.append_command(partition, Record(None, encode(Tick(v=VERSION)), []))
+                await self._log.append_commands(partition, [Record(None, encode(Tick(v=VERSION)), [])])
+
+
+    async def _look_again(self) -> None:
+        """A partition that stood still over a loss has been mended: a new process reads its rows and goes on."""
+        lost = [stopped for stopped in self._stopped.values() if isinstance(stopped, Lost)]
+        if not lost or time.monotonic() - self._looked_s < LOOK_AGAIN_S:
+            return
+        newest = await newest_checkpoints(self._log, [stopped.partition for stopped in lost])
+        for stopped in lost:
+            if newest.get(stopped.partition) != stopped.known:
+                leave(Mended(f"partition {stopped.partition} has a new checkpoint: its rows are read again"))
+        self._looked_s = time.monotonic()
+
+
+class Mended(Exception):
+    """Somebody has mended a partition that stood still."""
 
 
 def leave(error: BaseException) -> NoReturn:
@@ -271,6 +322,10 @@ def message_topic() -> str:
     return str(commands_topic.get_topic_name())
 
 
+def _consumer() -> Consumer:
+    return cast("Consumer", app.consumer)
+
+
 def _tables() -> Tables:
     return {"rooms": rooms.data, "members": members.data, "senders": senders.data, "checkpoints": checkpoints.data}
 
@@ -280,26 +335,16 @@ readiness.expect(READY, "recovering")
 sequencer = Sequencer()
 
 
-async def _check_row(table: str, record: Any) -> bool:
-    try:
-        return await sequencer.is_row(table, record)
-    except UnknownVersion as error:
-        leave(error)
-
-
 app.checkpoints_changelog = checkpoints.changelog_topic.get_topic_name()
-app.row_check = _check_row
+app.row_check = sequencer.is_row
 
 
 @app.agent(commands_topic)
 async def sequence_room_commands(stream: Any) -> None:
     """The one agent: hands each command to the writer of its partition. Nothing may raise into the stream."""
-    unacknowledged = stream.noack()
-    async for event in unacknowledged.events():
+    async for event in stream.noack().events():
         try:
-            await sequencer.take(event.message)
-            for waiting in more_events(unacknowledged, TAKE_MAX):
-                await sequencer.take(waiting.message)
+            await sequencer.take(event.message.partition, event.value)
         except Exception as error:  # noqa: BLE001 (Faust would drop the record and go on)
             leave(error)
 

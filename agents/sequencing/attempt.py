@@ -13,15 +13,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, Protocol
 
 from agents.sequencing.clock import Clock
 from agents.sequencing.intake import read_command
-from agents.sequencing.log import Log
+from agents.sequencing.log import Found, Log
 from agents.sequencing.pace import Pace
 from agents.sequencing.rows import Change, Checkpoint, Rows
 from chat import metrics
-from chat.errors import BrokenInvariant, Refused
+from chat.errors import BrokenInvariant, Refused, UnknownVersion
 from chat.failpoints import failpoint
 from chat.log.producer import UNKNOWN, Record
 from chat.log.taking import Position, Take, Taker
@@ -29,8 +29,8 @@ from chat.records import (
     CMD_ID_BYTES_MAX,
     H_CMD,
     KIND_VERDICT,
+    VERSION,
     Event,
-    RecordHeaders,
     Verdict,
     encode,
     header,
@@ -51,17 +51,12 @@ class Fenced(Exception):
     """A later fence stands in the log: this attempt is out."""
 
 
-class Command(NamedTuple):
-    """A record of the command topic, as the agent hands it over."""
+class Command(Found, Protocol):
+    """A record of the command topic."""
 
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: RecordHeaders
-    timestamp: int
-    """LogAppendTime, in milliseconds."""
+    @property
+    def timestamp(self) -> int:
+        """LogAppendTime, in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +80,8 @@ class Attempt:
         """Offset of the command that is wanted next."""
         self.unsnapshotted = False
         """Something was taken since the last snapshot, ticks of our own clock aside."""
-        self.missing_since_s: float | None = None
-        """Since when the next command is missing, though later ones are there."""
+        self.asks = 0
+        """How often the next command was asked for, because later ones were there without it."""
         self.asked_s = float("-inf")
         """When it was last asked for."""
         self._appending_since_s: float | None = None
@@ -99,6 +94,8 @@ class Attempt:
         self._room_in_inbox = asyncio.Event()
         self._room_in_inbox.set()
         self._settled = asyncio.Lock()
+        self._unknown: UnknownVersion | None = None
+        """Why this attempt goes no further: a command that only a newer sequencer can decide."""
         self._closed = False
         self._task: asyncio.Task[None] | None = None
 
@@ -122,7 +119,7 @@ class Attempt:
         """Hand over the command at `self.next`."""
         self._inbox.append(command)
         self.next += 1
-        self.missing_since_s = None
+        self.asks = 0
         self._wake.set()
         if len(self._inbox) >= INBOX_MAX:
             self._room_in_inbox.clear()
@@ -156,6 +153,30 @@ class Attempt:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+
+    # ------------------------------------------------------------ accepted losses
+
+    async def give_up(self, first: int, progress: Callable[[int], None]) -> None:
+        """Answer every command below `first` that has no answer yet as lost. Only before `start`.
+
+        `progress` is told how many are answered. Whatever ends this in the middle, a later attempt goes on behind it.
+
+        Raises:
+            Fenced: somebody else writes the partition now.
+        """
+        begun = self.next
+        while self.next < first:
+            srcs = range(self.next, min(first, self.next + TAKE_MAX))
+            records = []
+            for src in srcs:
+                self.clock.at = at = log_time(0, self.clock.at)
+                lost = Verdict(v=VERSION, outcome="lost", at=at)
+                records.append(Record(None, encode(lost), record_headers(src, self._taker.term, VERDICT)))
+            await self._append(records)
+            self.next = srcs.stop
+            self.unsnapshotted = True
+            failpoint("accept-loss-mid-verdicts")
+            progress(self.next - begun)
 
     # ------------------------------------------------------------ snapshots
 
@@ -197,16 +218,22 @@ class Attempt:
             # Parked before it is answered: a crash in between parks it twice, under one key, and loses nothing.
             await self._log.park(command, refusal.code, refusal.message)
             metrics.dead_letters.labels(refusal.code.value).inc()
-        failpoint("before-produce")
-        started = time.perf_counter()
+        if records:
+            failpoint("before-produce")
+            started = time.perf_counter()
+            await self._append(records)
+            metrics.sequencer_ack_seconds.observe(time.perf_counter() - started)
+            failpoint("after-produce")
+        if self._unknown is not None:
+            raise self._unknown
+
+    async def _append(self, records: list[Record]) -> None:
         self._appending_since_s = time.monotonic()
         start = 0
         async for base, count in self._log.append_events(self.partition, records):
             await self._landed(base, records[start : start + count])
             start += count
         self._appending_since_s = None
-        metrics.sequencer_ack_seconds.observe(time.perf_counter() - started)
-        failpoint("after-produce")
 
     def _decide(self, commands: list[Command]) -> tuple[list[Record], list[tuple[Command, Refused]]]:
         records: list[Record] = []
@@ -214,8 +241,8 @@ class Attempt:
         limits, rows, term, at = self._limits, self.rows, self._taker.term, self.clock.at
         outcomes: dict[str, int] = {}
         last_event_at = -1
-        for command in commands:
-            at = log_time(command.timestamp, at)
+        for n, command in enumerate(commands):
+            previous_at, at = at, log_time(command.timestamp, at)
             key = command.key
             answer: Event | Verdict
             try:
@@ -227,6 +254,11 @@ class Attempt:
                     partitions=limits.partitions,
                     value_bytes_max=limits.value_bytes_max,
                 )
+            except UnknownVersion as error:
+                # What stands before it is answered; it, and what follows, wait for a sequencer that knows it.
+                self._unknown = UnknownVersion(f"command {command.offset}: {error}")
+                commands, at = commands[:n], previous_at
+                break
             except Refused as refusal:
                 refused.append((command, refusal))
                 command_id = header(command.headers, H_CMD)
@@ -248,7 +280,8 @@ class Attempt:
                     self.unsnapshotted = True
             outcomes[outcome] = outcomes.get(outcome, 0) + 1
             records.append(Record(key, encode(answer), record_headers(command.offset, term, kind, command_id, to)))
-        self.clock.passed(at, last_event_at, commands[-1].timestamp)
+        if commands:
+            self.clock.passed(at, last_event_at, commands[-1].timestamp)
         for outcome, count in outcomes.items():
             metrics.sequencer_commands.labels(outcome).inc(count)
         return records, refused

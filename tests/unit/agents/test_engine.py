@@ -15,7 +15,7 @@ from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
 
-from agents import engine
+from agents import consuming, engine
 
 
 @pytest.mark.parametrize(
@@ -28,10 +28,12 @@ def test_the_versions_that_the_overrides_were_written_for(package: str, pinned: 
 @pytest.mark.parametrize(
     ("ours", "theirs", "name"),
     [
-        (engine.ConsumerThread, driver.AIOKafkaConsumerThread, "_create_worker_consumer"),
-        (engine.ConsumerThread, driver.AIOKafkaConsumerThread, "on_thread_stop"),
-        (engine.ConsumerThread, driver.AIOKafkaConsumerThread, "on_start"),
-        (engine.Consumer, driver.Consumer, "_new_consumer_thread"),
+        (consuming.ConsumerThread, driver.AIOKafkaConsumerThread, "_create_worker_consumer"),
+        (consuming.ConsumerThread, driver.AIOKafkaConsumerThread, "on_thread_stop"),
+        (consuming.ConsumerThread, driver.AIOKafkaConsumerThread, "on_start"),
+        (consuming.Consumer, driver.Consumer, "_new_consumer_thread"),
+        (consuming.Consumer, driver.Consumer, "_drain_messages"),
+        (consuming.Consumer, driver.Consumer, "wait_first"),
         (engine.BulkRecovery, Recovery, "_build_offsets"),
         (engine.RoomlogTableManager, TableManager, "on_start"),
         (engine.RoomlogTableManager, TableManager, "recovery"),

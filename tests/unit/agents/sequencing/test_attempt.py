@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agents.sequencing.attempt import INBOX_MAX, Attempt, Command, Fenced, Limits
+from agents.sequencing.attempt import INBOX_MAX, Attempt, Fenced, Limits
 from agents.sequencing.clock import Clock
 from agents.sequencing.pace import Pace
 from agents.sequencing.rows import TABLES, Rows
@@ -75,7 +75,10 @@ class Running:
         if value is None:
             value = encode(PostMessage(v=1, room="lobby", sender="ann", nonce="n", create=True))
         offset = self.attempt.next
-        self.attempt.put(Command("commands", 0, offset, key, value, tuple(headers), stamp))
+        command = SimpleNamespace(
+            topic="commands", partition=0, offset=offset, key=key, value=value, headers=tuple(headers), timestamp=stamp
+        )
+        self.attempt.put(command)
 
     async def taken(self, src: int) -> None:
         for _ in range(10_000):
