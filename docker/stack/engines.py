@@ -39,7 +39,10 @@ async def kafka(settings: Settings, layout: Layout, progress: Progress) -> Servi
     data = home / "data"
     config = home / "server.properties"
     values = {"kafka_port": port, "controller_port": settings.engine_port_base + KAFKA_CONTROLLER_PORT, "data": data}
-    config.write_text(_render("kafka", ("server.properties", "local.properties"), values))
+    # Of a property that stands twice the last counts: a file of the operator's, kept over restarts, has the last word.
+    extra = home / "extra.properties"
+    last_word = "\n" + extra.read_text() if extra.exists() else ""
+    config.write_text(_render("kafka", ("server.properties", "local.properties"), values) + last_word)
     lib = await jars.fetch("kafka", layout, progress)
     command = [_java(), f"@{ENGINES / 'kafka' / 'jvm.options'}", "-cp", f"{lib}/*"]
     if not (data / "meta.properties").exists():

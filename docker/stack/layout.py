@@ -56,6 +56,14 @@ class Layout:
         """What `name` wrote, over all its starts."""
         return self.data / "log" / f"{name}.log"
 
+    def overrides(self, name: str) -> dict[str, str]:
+        """Environment of `name` alone, from run/NAME.env (a line each, VARIABLE=value), read at each of its starts."""
+        try:
+            lines = (self.data / "run" / f"{name}.env").read_text().splitlines()
+        except OSError:
+            return {}
+        return dict(line.split("=", 1) for line in lines if "=" in line)
+
     @property
     def lock(self) -> Path:
         """Locked by the supervisor as long as it lives."""

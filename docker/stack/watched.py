@@ -116,7 +116,8 @@ class Watched:
     async def _spawn(self) -> asyncio.subprocess.Process:
         service = self.service
         self._layout.rotate(service.name)
-        environment = {**os.environ, **service.env, MARK: mark(self._layout.data, service.name)}
+        own = self._layout.overrides(service.name)
+        environment = {**os.environ, **service.env, **own, MARK: mark(self._layout.data, service.name)}
         with self._layout.log(service.name).open("ab") as log:
             try:
                 # A session of its own: Ctrl-C in our terminal is for us, who stop the children in order.

@@ -1,0 +1,215 @@
+"""One run: start everything, load it, hurt it, heal it, let it come to rest, read everything once, compare, report."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from tests.faults.auditor import Findings, Kind, audit_clients, audit_reader
+from tests.faults.faults import Fault
+from tests.faults.history import Disturbance, History, write_history
+from tests.faults.load import Crowd
+from tests.faults.plan import needs_links, plan
+from tests.faults.report import Result, write_report
+from tests.faults.silence import AFTER_S, measure
+from tests.faults.stores import audit_cassandra, audit_redis, read_log, until_written
+from tests.faults.system import System
+
+WARM_UP_S = 4.0
+"""Without a fault, to compare with; the first messages make the rooms."""
+BETWEEN_S = (AFTER_S, AFTER_S + 1.5)
+REST_S = 3.0
+"""Load goes on for so long after the last fault: every room has events that came after it."""
+CONNECTED_S = 30.0
+ANSWERED_S = 90.0
+"""All is well again: every writer has all of its RECEIPTs within this, and every reader everything."""
+WRITTEN_S = 120.0
+READ_PER_S = 2_000
+"""Events that the last readers, all of them together, get at least."""
+PROGRESS_S = 10.0
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a run shall be."""
+
+    seed: int
+    names: list[str]
+    messages: int
+    rate: float
+    rooms: int = 16
+    writers: int = 48
+    counts: dict[str, int] = field(
+        default_factory=lambda: {"gateway": 2, "sequencer": 2, "archiver": 1, "projector": 1}
+    )
+    forever: bool = False
+    """Go on with faults until all messages are sent, instead of once through the plan."""
+    wanted: dict[str, int] = field(default_factory=dict)
+    keep: bool = False
+    command: str = ""
+
+
+class Run:
+    """One run with its folder."""
+
+    def __init__(self, wish: Wish, folder: Path) -> None:
+        self._wish = wish
+        self._folder = folder
+        self._chance = Random(wish.seed)
+        self._history = History()
+        self._findings = Findings()
+        self._quiet: tuple[float, float] | None = None
+        linked = ("gateway-2", "sequencer-2", "archiver", "projector") if needs_links(wish.names) else ()
+        self._system = System(folder / "stack", wish.counts, linked=linked)
+
+    async def run(self) -> Result:
+        """All of it. What goes wrong in the system is in the findings; what goes wrong in the harness is raised."""
+        wish, history = self._wish, self._history
+        self._say(f"seed {wish.seed}, data in {self._folder}; starting engines and workers")
+        async with self._system as system:
+            history.began = time.monotonic()
+            cpu_s = time.process_time()
+            async with Crowd(history, system.gateways, wish.rooms, wish.writers) as crowd:
+                await self._load(crowd, plan(wish.names, self._chance, forever=wish.forever))
+                cpu_s = time.process_time() - cpu_s
+                seconds = history.now_s()
+                result = await self._audit(crowd)
+            result.seconds, result.harness_cpu_s = seconds, cpu_s
+            result.rebalances, result.restarts = system.rebalances(), system.restarts()
+        self._say("writing the history")
+        await asyncio.to_thread(write_history, history, self._folder / "history.ndjson.gz")
+        write_report(result, self._folder / "report.md")
+        if not wish.keep:
+            system.remove()
+        return result
+
+    # ------------------------------------------------------------ load and faults
+
+    async def _load(self, crowd: Crowd, faults: Iterator[Fault]) -> None:
+        wish, history = self._wish, self._history
+        crowd.per_s = wish.rate
+        await self._until(crowd, lambda: all(c.connected for c in (*crowd.writers, *crowd.readers)), CONNECTED_S)
+        began_s = history.now_s()
+        await self._pass(crowd, WARM_UP_S)
+        self._quiet = (began_s + 1.0, history.now_s())
+        progress = asyncio.create_task(self._progress(crowd))
+        try:
+            for fault in faults:
+                if wish.forever and crowd.handed_out >= wish.messages:
+                    break
+                await self._hurt(crowd, fault)
+            while crowd.handed_out < wish.messages:
+                await self._pass(crowd, 1.0)
+            await self._pass(crowd, REST_S)
+            self._say("the load ends; waiting until everybody has an answer")
+            crowd.per_s = 0.0
+            crowd.closing = True
+            if not await self._until(crowd, lambda: crowd.outstanding == 0, ANSWERED_S):
+                for writer in crowd.writers:
+                    if writer.outstanding:
+                        text = f"{writer.outstanding} messages of {writer.login} without a RECEIPT"
+                        self._findings.add(Kind.UNANSWERED, "receipts", writer.author.room, 0, text)
+        finally:
+            progress.cancel()
+
+    async def _hurt(self, crowd: Crowd, fault: Fault) -> None:
+        history, system = self._history, self._system
+        disturbance = Disturbance(fault.name, "", history.now_s())
+        history.disturbances.append(disturbance)
+        try:
+            try:
+                disturbance.detail = await fault.inject(system, self._chance)
+                await self._pass(crowd, fault.hold_s)
+            finally:
+                await fault.heal(system)
+            disturbance.healed_s = history.now_s()
+            await system.until_ready()
+        except (TimeoutError, RuntimeError) as error:
+            self._findings.add(Kind.UNANSWERED, "system", "*", 0, f"after {fault.name}: {error}")
+        disturbance.healed_s = disturbance.healed_s or history.now_s()
+        disturbance.ready_s = history.now_s()
+        await self._pass(crowd, self._chance.uniform(*BETWEEN_S))
+        silence = measure(
+            History(
+                records=history.records,
+                disturbances=[disturbance],
+                outages=history.outages,
+                receipts_s=history.receipts_s,
+            )
+        )[0]
+        self._say(
+            f"{fault.name}: {disturbance.detail or 'done'}; without a RECEIPT {silence.receipts_s:.2f} s "
+            f"(worst room {silence.receipts_worst_room_s:.2f} s), {silence.lost_connections} connections lost, "
+            f"back within {silence.back_s:.2f} s, ready after {disturbance.ready_s - disturbance.began_s:.1f} s"
+        )
+
+    async def _pass(self, crowd: Crowd, seconds: float) -> None:
+        """Time passes under load."""
+        await asyncio.sleep(seconds)
+        if (error := crowd.failed()) is not None:
+            raise error
+
+    async def _until(self, crowd: Crowd, check: Callable[[], bool], within_s: float) -> bool:
+        deadline = time.monotonic() + within_s
+        while not check():
+            if time.monotonic() > deadline:
+                return False
+            await self._pass(crowd, 0.05)
+        return True
+
+    async def _progress(self, crowd: Crowd) -> None:
+        while True:
+            await asyncio.sleep(PROGRESS_S)
+            deliveries = sum(len(record.seqs) for record in self._history.records)
+            self._say(
+                f"{crowd.handed_out:,} messages due, {crowd.receipted:,} receipted, {deliveries:,} deliveries, "
+                f"{len(self._history.disturbances)} faults"
+            )
+
+    # ------------------------------------------------------------ the audit
+
+    async def _audit(self, crowd: Crowd) -> Result:
+        wish, history, findings, system = self._wish, self._history, self._findings, self._system
+        settings = system.settings
+        await until_written(settings, WRITTEN_S, findings)
+        self._say("reading the log")
+        log = await read_log(settings, findings)
+        self._say("a new reader a room reads everything")
+        for index, room in enumerate(crowd.rooms):
+            crowd.join(f"late{index}", room)
+        heads = {room: log.rooms[room].head for room in crowd.rooms if room in log.rooms}
+        await self._until(
+            crowd,
+            lambda: all(r.record.last_seq >= heads.get(r.record.room, 0) for r in crowd.readers),
+            ANSWERED_S + sum(heads.values()) / READ_PER_S,
+        )
+        self._say("comparing the clients' records, Cassandra and Redis with the log")
+        for reader in crowd.readers:
+            if reader.record.room in log.rooms:
+                audit_reader(log.rooms[reader.record.room], reader.record, findings)
+        audit_clients(history, log.rooms, findings)
+        await audit_cassandra(settings, log.rooms, findings)
+        await audit_redis(settings, log.rooms, findings)
+        return Result(
+            command=wish.command,
+            seed=wish.seed,
+            history=history,
+            findings=findings,
+            silences=measure(history, quiet=self._quiet),
+            rate=wish.rate,
+            counts=wish.counts,
+            takes=log.takes,
+            events=sum(len(room.seqs) for room in log.rooms.values()),
+            rooms=wish.rooms,
+            wanted=wish.wanted,
+        )
+
+    def _say(self, text: str) -> None:
+        at_s = self._history.now_s()
+        sys.stdout.write(f"[{at_s:7.1f} s] {text}\n")
+        sys.stdout.flush()
