@@ -1,13 +1,17 @@
-"""The sequencer's newest checkpoints, read from their changelog by somebody who has no table."""
+"""The sequencer's rows, read from their changelogs by somebody who has no table."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 from agents.sequencing.log import Log, follow
-from agents.sequencing.rows import TABLES, Checkpoint, check_row, load_rows
+from agents.sequencing.rows import TABLES, Checkpoint, Rows, Tables, check_row, load_rows
 from chat.errors import Refused
+
+LAST_FIRST: Final = tuple(reversed(TABLES))
+"""Checkpoints are read to their end before the end of the rows that they vouch for is looked up (decision 0003)."""
 
 
 async def newest_checkpoints(log: Log, partitions: Iterable[int]) -> dict[int, Checkpoint]:
@@ -16,17 +20,32 @@ async def newest_checkpoints(log: Log, partitions: Iterable[int]) -> dict[int, C
     Raises:
         UnknownVersion: a newer sequencer wrote one.
     """
-    tps = [log.changelog_partition("checkpoints", partition) for partition in partitions]
-    data: dict[bytes, bytes] = {}
-    async with log.reader() as consumer:
-        starts, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
-        async for tp, records in follow(consumer, starts, ends):
-            for record in records:
-                if record.value is None:
-                    data.pop(record.key, None)
-                    continue
-                with contextlib.suppress(Refused):  # what is no row is parked by the recovery that reads it
-                    check_row(tp.partition, record.key or b"", record.value)
-                    data[record.key] = record.value
-    rows = load_rows([tp.partition for tp in tps], {**{table: {} for table in TABLES}, "checkpoints": data})
+    rows = await read_rows(log, list(partitions), ("checkpoints",))
     return {partition: known for partition, found in rows.items() if (known := found.checkpoint) is not None}
+
+
+async def read_rows(log: Log, partitions: Sequence[int], tables: Iterable[str] = LAST_FIRST) -> dict[int, Rows]:
+    """The rows that a recovery of each partition would begin with now.
+
+    Raises:
+        UnknownVersion: a newer sequencer wrote one of them.
+    """
+    data: Tables = {table: {} for table in TABLES}
+    async with log.reader() as consumer:
+        for table in tables:
+            await _read_table(log, consumer, table, partitions, data)
+    return load_rows(partitions, data)
+
+
+async def _read_table(log: Log, consumer: Any, table: str, partitions: Iterable[int], data: Tables) -> None:
+    tps = [log.changelog_partition(table, partition) for partition in partitions]
+    starts, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+    rows = data[table]
+    async for tp, records in follow(consumer, starts, ends):
+        for record in records:
+            if record.value is None:
+                rows.pop(record.key, None)
+                continue
+            with contextlib.suppress(Refused):  # what is no row is parked by the recovery that reads it
+                check_row(tp.partition, record.key or b"", record.value)
+                rows[record.key] = record.value

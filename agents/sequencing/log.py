@@ -93,10 +93,10 @@ class Log:
         async for _ in self.append_events(partition, [Record(None, encode(fence), [(H_KIND, KIND_WRITER)])]):
             pass
 
-    async def append_command(self, partition: int, record: Record) -> None:
-        """Append a command of the sequencer's own."""
+    async def append_commands(self, partition: int, records: list[Record]) -> None:
+        """Append commands of the sequencer's own; returns when all are acknowledged."""
         assert self._producer is not None
-        await appending.append(self._producer, self._commands, partition, [record])
+        await appending.append(self._producer, self._commands, partition, records)
 
     async def append_rows(self, topic: str, partition: int, records: list[Record]) -> None:
         """Append to a changelog; returns when all is acknowledged."""

@@ -7,8 +7,9 @@ this attempt's id is its fence, wherever it lands; its offset is the term.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -80,6 +81,13 @@ class Restoring:
         self.done = False
         self.fence_id = fence_id
 
+    def feed_all(self, records: Iterable[Any]) -> None:
+        """The next records of the log, as far as this attempt's fence. Raises like `feed`."""
+        for record in records:
+            self.feed(record)
+            if self.done:
+                return
+
     def feed(self, record: Any) -> None:
         """The next record of the log. `done` once it was this attempt's fence.
 
@@ -141,8 +149,7 @@ async def begin_attempts(
                 continue
             restoring[tp] = Restoring(partition, rows, secrets.token_hex(FENCE_ID_BYTES))
         failpoint("recovery-before-fence")
-        for each in restoring.values():
-            await log.append_fence(each.partition, each.fence_id, worker)
+        await asyncio.gather(*(log.append_fence(each.partition, each.fence_id, worker) for each in restoring.values()))
         failpoint("recovery-after-fence")
         results += await _fold(consumer, restoring)
         commands = [log.command_partition(each.partition) for each in restoring.values()]
@@ -165,7 +172,7 @@ async def begin_attempts(
 
 async def _fold(consumer: Any, restoring: Mapping[TopicPartition, Restoring]) -> list[Stopped]:
     """Feed each partition up to its fence. Returns those that hold what only a newer sequencer can read."""
-    stopped = []
+    stopped: list[Stopped] = []
     consumer.assign(list(restoring))
     for tp, each in restoring.items():
         consumer.seek(tp, each.taker.offset + 1)
@@ -177,15 +184,15 @@ async def _fold(consumer: Any, restoring: Mapping[TopicPartition, Restoring]) ->
             raise StaleRows(f"the event log was trimmed past a checkpoint while it was read: {error}") from None
         for tp, records in fetched.items():
             each = left[tp]
-            for record in records:
-                try:
-                    each.feed(record)
-                except UnknownVersion as error:
-                    stopped.append(too_new(each.partition, f"event log, offset {record.offset}: {error}"))
-                if each.done or stopped and stopped[-1].partition == each.partition:
-                    del left[tp]
-                    consumer.pause(tp)
-                    break
+            try:
+                each.feed_all(records)
+            except UnknownVersion as error:
+                stopped.append(too_new(each.partition, f"event log, offset {each.taker.offset}: {error}"))
+            else:
+                if not each.done:
+                    continue
+            del left[tp]
+            consumer.pause(tp)
     return stopped
 
 
@@ -205,5 +212,6 @@ def _lost_events(partition: int, newest: Checkpoint | None, beginning: int) -> s
 def _lost_commands(partition: int, wanted: int, first: int, end: int) -> str:
     return (
         f"partition {partition} stands still: command {wanted} is wanted, room.commands holds {first} to {end - 1}; "
-        "commands were lost before they were answered: run `faust -A app accept-loss --partition {partition}`"
+        f"commands were lost before they were answered: run `faust -A app accept-loss --partition {partition}` "
+        "(docs/operations.md, lost commands)"
     )

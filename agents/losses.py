@@ -1,0 +1,67 @@
+"""Operations for what cannot be repaired: `faust -A app accept-loss | replay-dead-letter`.
+
+What they do stands in agents/mending/; docs/decisions/0007-accepted-losses.md argues why nobody is misled by it. As
+with every operation (agents/operations.py): each may be repeated, and killed at any point.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+from faust.cli import option
+
+from agents.operations import WAIT, Operation
+from app import app
+from app import settings as config
+from chat import failpoints
+from chat.errors import RoomlogError
+
+KAFKA = f"Kafka at {','.join(config.kafka_servers)}"
+YES = option("--yes", is_flag=True, default=False, help="Do not ask.")
+
+
+def accepted(self: Operation, what: str, *, yes: bool) -> bool:
+    """Whether somebody says yes to `what`.
+
+    Raises:
+        RoomlogError: nobody is there to be asked.
+    """
+    self.say(what)
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise RoomlogError("nothing was changed: there is nobody to ask, and --yes was not given")
+    return bool(click.confirm("Accept this?"))
+
+
+@app.command(
+    option(
+        "--partition", type=click.IntRange(0, config.partitions - 1), required=True, help="The one that stands still."
+    ),
+    YES,
+    WAIT,
+    base=Operation,
+)
+async def accept_loss(self: Operation, partition: int, yes: bool, wait_s: float) -> None:
+    """Have a partition that stands still go on without what is lost. Says first what that is, and asks.
+
+    Changes nothing when nothing is lost, or when another operation brings it back.
+    """
+    from agents.mending import commands  # noqa: PLC0415  (every worker imports this module: its parts only when asked)
+    from agents.sequencing.log import Log  # noqa: PLC0415
+
+    failpoints.arm(config.failpoint)
+    log = Log(config)
+    gap = await self.wait_for(wait_s, KAFKA, lambda: commands.find_gap(config, log, partition))
+    if gap is None:
+        self.say(f"partition {partition}: nothing is lost")
+        return
+    if not accepted(self, str(gap), yes=yes):
+        raise RoomlogError("nothing was changed")
+    await log.start()
+    try:
+        await commands.accept_gap(config, log, partition, self.say)
+    finally:
+        await log.stop()
+    self.say(f"partition {partition} goes on: a sequencer that stands still notices within a few seconds")

@@ -1,0 +1,235 @@
+"""Losses that an operator accepts: rooms go on, no number is given twice, and everybody is told."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import Iterable
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+
+from chat.log.topics import create_topics
+from chat.records import Event, RenumberRoom, Verdict, encode
+from chat.stores.cassandra.history import HistoryStore
+from chat.stores.redis import Directory, RecentTail
+from tests.engines import Namespace, Worker, Workers, eventually
+from tests.integration.sequencing import Log, until
+from tests.integration.test_chat import close_code, everything, get
+from tests.integration.test_operations_commands import faust
+from tests.integration.test_sequencer_log import delete_records
+from tests.people import Line, Reader, Writer, audit, dial
+
+pytestmark = pytest.mark.timeout(300)
+
+ROOM = "lobby"
+
+
+async def operation(namespace: Namespace, *arguments: str, failpoint: str = "") -> subprocess.CompletedProcess[str]:
+    return await asyncio.to_thread(faust, namespace, *arguments, failpoint=failpoint)
+
+
+async def accept_loss(log: Log, namespace: Namespace, failpoint: str = "") -> subprocess.CompletedProcess[str]:
+    partition = str(log.partition(ROOM))
+    return await operation(namespace, "accept-loss", "--partition", partition, "--yes", failpoint=failpoint)
+
+
+async def subscribe(line: Line, **headers: str) -> dict[str, str]:
+    """Subscribe to the room; the RECEIPT's headers."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    await line.write(line.stomp.subscribe(f"/room/{ROOM}", "0", headers=named, receipt="s"))
+    return dict((await line.until("RECEIPT", receipt_id="s")).headers)
+
+
+async def messages(line: Line, count: int) -> list[dict[str, str]]:
+    return [dict((await line.until("MESSAGE")).headers) for _ in range(count)]
+
+
+def seqs(frames: Iterable[dict[str, str]]) -> list[int]:
+    return [int(headers["x-seq"]) for headers in frames]
+
+
+async def stands_still(sequencer: Worker, words: str) -> None:
+    await until(lambda: "partition_stopped" in sequencer.log(), "the partition stands still")
+    assert words in sequencer.log()
+    assert not sequencer.is_ready()
+
+
+async def goes_on(sequencer: Worker) -> None:
+    """It notices by itself that it was mended; the supervisor would start it again."""
+    await until(lambda: not sequencer.alive, "the sequencer notices")
+    assert "Mended" in sequencer.log()
+    await sequencer.start()
+
+
+# ---------------------------------------------------------------- new epochs
+
+
+async def test_a_room_that_is_numbered_anew_goes_on_for_everybody(worker: Workers) -> None:
+    workers = await everything(worker)
+    gateway, settings = workers["gateway"], worker.namespace.settings()
+    address = lambda: gateway.ws  # noqa: E731
+    await Writer(address, "ann", ROOM, 5).run()
+    live = await dial(address, "live")
+    await subscribe(live, x_after_seq="0")
+    before = await messages(live, 5)
+    assert seqs(before) == [1, 2, 3, 4, 5]
+    old = before[-1]["x-epoch"]
+
+    async with Log(settings) as log:
+        command = RenumberRoom(v=1, room=ROOM, sender="~roomlog", epoch=old, above=1000)
+        for _ in range(2):  # an operation that was killed repeats itself
+            await log.append(log.commands, log.partition(ROOM), encode(command), ROOM.encode())
+        writer = Writer(address, "bob", ROOM, 2)
+        await writer.run()
+        assert sorted(writer.receipts.values()) == [1002, 1003]
+        (renumbered, *rest) = await messages(live, 3)
+        assert seqs([renumbered, *rest]) == [1001, 1002, 1003]
+        assert (renumbered["x-kind"], renumbered["x-recovered"], renumbered["x-first-seq"]) == (
+            "room.renumbered", "false", "1001",
+        )  # fmt: skip
+        new = renumbered["x-epoch"]
+        assert new != old
+        assert {headers["x-epoch"] for headers in rest} == {new}
+
+        stale = await dial(address, "stale")
+        await stale.write(
+            stale.stomp.subscribe(f"/room/{ROOM}", "0", headers={"x-after-seq": "3", "x-epoch": old}, receipt="s")
+        )
+        assert (await stale.until("ERROR")).headers["error-code"] == "epoch_changed"
+        assert await close_code(stale) == 1002
+        late = await dial(address, "late")
+        receipt = await subscribe(late, x_after_seq="3")
+        assert (receipt["x-recovered"], receipt["x-first-seq"], receipt["x-epoch"]) == ("false", "1001", new)
+        assert seqs(await messages(late, 3)) == [1001, 1002, 1003]
+
+        # A retry from before is still answered with the number that it got.
+        again = Writer(address, "ann", ROOM, 5)
+        await again.run()
+        assert (sorted(again.receipts.values()), again.duplicates) == ([1, 2, 3, 4, 5], 5)
+
+        await workers["sequencer"].restart()
+        more = Writer(address, "cat", ROOM, 1)
+        await more.run()
+        assert list(more.receipts.values()) == [1004]
+
+    await stores_follow(worker, new)
+    _, older = await get(gateway, f"/api/v1/rooms/{ROOM}/messages?before_seq=1001&limit=3")
+    assert [(event["seq"], event["epoch"]) for event in older["events"]] == [(3, old), (4, old), (5, old)]
+    _, page = await get(gateway, f"/api/v1/rooms/{ROOM}/messages")
+    assert (page["first_seq"], [event["seq"] for event in page["events"]]) == (1001, [1001, 1002, 1003, 1004])
+
+
+async def stores_follow(worker: Workers, epoch: str) -> None:
+    """Directory, tail and archive know the new epoch."""
+    settings = worker.namespace.settings()
+    history, directory, tail = HistoryStore.open(settings), Directory(settings), RecentTail(settings)
+    try:
+        for store in (history, directory):
+
+            async def follows(store: HistoryStore | Directory = store) -> bool:
+                info = await store.get_room(ROOM)
+                return info is not None and (info.epoch, info.first_seq, info.seq) == (epoch, 1001, 1004)
+
+            await eventually(follows, f"{type(store).__name__} follows")
+
+        async def tail_is_there() -> bool:
+            return [event.seq for event in await tail.read_events(ROOM, 1001, 10)] == [1001, 1002, 1003, 1004]
+
+        await eventually(tail_is_there, "the tail of the new epoch")
+        assert await tail.read_events(ROOM, 5, 1) == []
+        assert [event.seq for event in await history.read_events(ROOM, 1, 10)] == [1, 2, 3, 4, 5]
+    finally:
+        await asyncio.gather(history.stop(), directory.stop(), tail.stop())
+
+
+# ---------------------------------------------------------------- lost commands
+
+
+async def test_lost_commands_are_answered_as_lost_and_the_rooms_go_on(worker: Workers) -> None:
+    sequencer, gateway = await worker.together("sequencer", "gateway")
+    address = lambda: gateway.ws  # noqa: E731
+    reader, writer = Reader(address, "rea", ROOM), Writer(address, "ann", ROOM, 3)
+    reading = asyncio.create_task(reader.run())
+    await writer.run()
+    async with Log(worker.namespace.settings()) as log:
+        sequencer.kill9()
+        partition = log.partition(ROOM)
+        lost = range((await log.ends(log.commands))[partition], (await log.ends(log.commands))[partition] + 700)
+        await asyncio.gather(*[await log.post_soon(ROOM, "gone", sender="bob", client_id=f"{n}") for n in lost])
+        await delete_records(log, log.commands, {partition: lost.stop})
+        sequencer.spawn()
+        await stands_still(sequencer, f"accept-loss --partition {partition}")
+
+        asked = await operation(worker.namespace, "accept-loss", "--partition", str(partition))
+        assert (asked.returncode, asked.stderr.count("\n")) == (1, 1)
+        assert f"700 commands (offsets {lost.start} to {lost.stop - 1})" in " ".join(asked.stdout.split())
+        killed = await accept_loss(log, worker.namespace, failpoint="accept-loss-mid-verdicts")
+        assert killed.returncode == -9
+        done = await accept_loss(log, worker.namespace)
+        assert done.returncode == 0, done.stderr
+        assert "200 of 200 commands answered as lost" in done.stdout
+        await goes_on(sequencer)
+        nothing = await accept_loss(log, worker.namespace)
+        assert (nothing.returncode, nothing.stdout) == (0, f"partition {partition}: nothing is lost\n")
+
+        more = Writer(address, "cat", ROOM, 2)
+        await more.run()
+        await reader.until(5)
+        audit([writer, more], [reader])
+        answers = (await log.taken()).answers[partition]
+        outcomes = [answer.outcome for _, answer in answers if isinstance(answer, Verdict)]
+        assert outcomes.count("lost") == 700
+        assert [event.seq for _, event in answers if isinstance(event, Event)] == [1, 2, 3, 4, 5]
+        times = [answer.at for _, answer in answers]
+        assert times == sorted(set(times))
+    reading.cancel()
+
+
+async def test_a_command_topic_that_was_made_anew_is_filled_up_and_the_rooms_go_on(worker: Workers) -> None:
+    sequencer = await worker("sequencer")
+    settings = worker.namespace.settings()
+    async with Log(settings) as log:
+        for n in range(20):
+            await log.post(ROOM, f"{n}", client_id=f"{n}")
+        await log.answered()
+        assert await sequencer.sigterm() == 0
+        await made_anew(log, log.commands)
+    async with Log(settings) as log:
+        await log.post(ROOM, "never answered")
+        sequencer.spawn()
+        await stands_still(sequencer, "command 20 is wanted, room.commands holds 0 to 0")
+        killed = await accept_loss(log, worker.namespace, failpoint="accept-loss-before-snapshot")
+        assert killed.returncode == -9
+        # All ticks are there: nothing is left to accept.
+        assert (await accept_loss(log, worker.namespace)).stdout.endswith("nothing is lost\n")
+        await sequencer.restart()
+        await log.post(ROOM, "next")
+        await log.post(ROOM, "again", client_id="7")
+
+        async def answered() -> bool:
+            return len((await log.taken()).answers[log.partition(ROOM)]) >= 22
+
+        await until(answered, "what came after it is answered")
+        *before, event, repeat = (answer for _, answer in (await log.taken()).answers[log.partition(ROOM)])
+        assert [answer.seq for answer in before] == list(range(1, 21))
+        assert isinstance(event, Event)
+        assert (event.seq, event.body) == (21, "next")
+        assert isinstance(repeat, Verdict)
+        assert (repeat.outcome, repeat.seq) == ("duplicate", 8)
+
+
+async def made_anew(log: Log, topic: str) -> None:
+    """Delete a topic and create it again, empty."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=log.settings.kafka_servers)
+    await admin.start()
+    try:
+        await admin.delete_topics([topic])
+
+        async def gone() -> bool:
+            return topic not in await admin.list_topics()
+
+        await until(gone, "the topic is gone")
+    finally:
+        await admin.close()
+    assert await create_topics(log.settings) == [topic]
