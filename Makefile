@@ -73,11 +73,11 @@ check: .venv/.dev ## linter, format, types, import contracts
 test: .venv/.dev page ## all tests but the benchmarks and the long fault run, on real engines: make test ARGS="-k stomp"
 	@$(PYTEST) -m "not bench and not faults_long" $(ARGS)
 
-faults: .venv/.dev page ## the fault tests only
-	@$(PYTEST) -m "not faults_long" tests/faults $(ARGS)
+faults: .venv/.dev page ## the fault harness for five minutes: everything is killed under load, and nothing is lost: make faults ARGS="--seed 7"
+	@$(PY) -m tests.faults short $(ARGS)
 
-faults-long: .venv/.dev page ## the long fault run
-	@$(PYTEST) -m faults_long --timeout 3600 tests/faults $(ARGS)
+faults-long: .venv/.dev page ## the same with a million messages and every kind of fault
+	@$(PY) -m tests.faults long $(ARGS)
 
 bench: .venv/.dev ## the benchmarks, each beside a bare loop of the same work
 	@$(PYTEST) -m bench -s -p no:randomly --timeout 1800 tests/bench $(ARGS)
