@@ -26,10 +26,10 @@ from mode import Service
 from mode.services import WaitResults
 
 from chat import logs
+from chat.log.consumer import FETCH_WAIT_MS
 
 log = logs.get(__name__)
 
-FETCH_WAIT_MS: Final = 100
 FETCH_TIMEOUT_S: Final = 1.0
 FETCHES_WAITING_MAX: Final = 4
 """Fetches that wait in an agent's stream, each up to `max_partition_fetch_bytes` (1 MiB) a partition: beyond that

@@ -20,7 +20,6 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, cast
 
-import aiokafka
 import faust
 from faust.app.base import BootStrategy
 from faust.tables.manager import TableManager
@@ -29,10 +28,10 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode import Service
 
-from agents.consuming import FETCH_WAIT_MS, FETCHES_WAITING_MAX, Transport
+from agents.consuming import FETCHES_WAITING_MAX, Transport
 from chat import logs
 from chat.errors import SettingsError, Unavailable
-from chat.log.consumer import stop_consumer
+from chat.log.consumer import FETCH_WAIT_MS, reader
 from chat.log.topics import check_topics
 from chat.readiness import readiness
 
@@ -73,31 +72,28 @@ class BulkRecovery(Recovery):
         app = cast("RoomlogApp", self.app)
         checkpoints = [tp for tp in tps if tp.topic == app.checkpoints_changelog]
         others = [tp for tp in tps if tp.topic != app.checkpoints_changelog]
-        reader = aiokafka.AIOKafkaConsumer(
-            bootstrap_servers=app.settings.kafka_servers,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=FETCH_WAIT_MS,
-            max_partition_fetch_bytes=RECOVERY_FETCH_BYTES,
-        )
-        await reader.start()
-        try:
+        settings, topics = app.settings, {tp.topic for tp in tps}
+        async with reader(settings, topics, reset="earliest", fetch_bytes=RECOVERY_FETCH_BYTES) as consumer:
             # A checkpoint vouches for rows that were there before it: so it is read first, and they afterwards.
             for group in (checkpoints, others):
-                await self._read_to_end(reader, group)
-        finally:
-            await stop_consumer(reader)
+                await self._read_to_end(consumer, group)
 
-    async def _read_to_end(self, reader: Any, tps: list[TP]) -> None:
+    async def _read_to_end(self, consumer: Any, tps: list[TP]) -> None:
         if not tps:
             return
-        left = {driver.ensure_aiokafka_TP(tp) for tp in tps}
-        ends = await reader.end_offsets(list(left))
-        reader.assign(list(left))
-        await reader.seek_to_beginning()
+        asked = [driver.ensure_aiokafka_TP(tp) for tp in tps]
+        ends = await consumer.end_offsets(asked)
+        begins = await consumer.beginning_offsets(asked)
+        # A fetch of a partition with nothing in it only waits.
+        left = {tp for tp in asked if begins[tp] < ends[tp]}
+        if not left:
+            return
+        consumer.assign(list(left))
+        for tp in left:
+            consumer.seek(tp, begins[tp])
         check = cast("RoomlogApp", self.app).row_check
         while left:
-            for tp, records in (await reader.getmany(timeout_ms=FETCH_WAIT_MS)).items():
+            for tp, records in (await consumer.getmany(timeout_ms=FETCH_WAIT_MS)).items():
                 table: Any = self.tp_to_table[TP(tp.topic, tp.partition)]
                 data = table.data.data
                 for record in records:
@@ -106,9 +102,9 @@ class BulkRecovery(Recovery):
                     elif check is None or await check(table.name, record):
                         data[record.key] = record.value
             for tp in list(left):
-                if await reader.position(tp) >= ends[tp]:
+                if await consumer.position(tp) >= ends[tp]:
                     left.discard(tp)
-                    reader.pause(tp)
+                    consumer.pause(tp)
 
 
 class RoomlogTableManager(TableManager):
@@ -150,6 +146,8 @@ class KafkaGate(Service):
                 os._exit(EXIT_SETTINGS)
             else:
                 readiness.ok(KAFKA)
+                if self.app.on_kafka is not None:
+                    self.add_future(self.app.on_kafka())
                 return
 
 
@@ -186,6 +184,8 @@ class RoomlogApp(faust.App):
     """Changelog topic that is read before all others."""
     row_check: RowCheck | None = None
     """Asked for every changelog record that a recovery reads."""
+    on_kafka: Callable[[], Awaitable[None]] | None = None
+    """Run beside the rest of the start, as soon as Kafka answers. It must not raise."""
 
     @classmethod
     def for_role(cls, settings: Settings, modules: list[str]) -> RoomlogApp:

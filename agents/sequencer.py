@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NoReturn, cast
 
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from agents.consuming import Consumer
@@ -113,6 +114,13 @@ class Sequencer:
         await _consumer().read_again(TP(message_topic(), attempt.partition), attempt.next)
 
     # ------------------------------------------------------------ assignment
+
+    async def connect(self) -> None:
+        """Connect to the log, while Faust joins the group."""
+        try:
+            await self._log.start()
+        except (KafkaError, OSError) as error:  # `recover` tries again
+            log.info("connect_postponed", reason=repr(error))
 
     async def is_row(self, _table: str, record: Any) -> bool:
         """Whether a record of a changelog may be a row of ours; one that may not is parked.
@@ -292,7 +300,6 @@ class Sequencer:
         for partition, attempt in list(self._attempts.items()):
             if attempt.clock.tick_due():
                 await self._log.append_commands(partition, [Record(None, encode(Tick(v=VERSION)), [])])
-
 
     async def _look_again(self) -> None:
         """A partition that stood still over a loss has been mended: a new process reads its rows and goes on."""

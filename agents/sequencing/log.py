@@ -6,6 +6,7 @@ decides about.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
@@ -14,14 +15,13 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from chat.errors import Code
 from chat.log import producer as appending
-from chat.log.consumer import stop_consumer
+from chat.log.consumer import reader
 from chat.log.dead_letters import dead_letter
 from chat.log.producer import Record
-from chat.log.topics import COMMANDS, DEAD_LETTERS, EVENTS, changelog
+from chat.log.topics import COMMANDS, DEAD_LETTERS, EVENTS, TABLES, changelog
 from chat.records import H_KIND, KIND_WRITER, VERSION, RecordHeaders, Writer, encode
 from chat.settings import Settings
 
-FETCH_WAIT_MS: Final = 100
 FETCH_BYTES: Final = 8_388_608
 """Of a partition at once, while a recovery reads."""
 
@@ -64,16 +64,23 @@ class Log:
         self._dead_letters = settings.topic(DEAD_LETTERS)
         self._producer: AIOKafkaProducer | None = None
         self._snapshot_producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
 
     async def start(self) -> None:
         """Connect; harmless to repeat. Two producers, so that a snapshot never stands before an event in a queue."""
-        if self._producer is None:
-            self._producer = appending.make_producer(self._settings)
-            await self._producer.start()
-            self._snapshot_producer = appending.make_producer(
+        async with self._starting:
+            if self._producer is not None:
+                return
+            producer = appending.make_producer(self._settings)
+            snapshots = appending.make_producer(
                 self._settings, client_id=f"{self._settings.namespace}-{self._settings.worker}-snapshots"
             )
-            await self._snapshot_producer.start()
+            try:
+                await asyncio.gather(producer.start(), snapshots.start())
+            except BaseException:
+                await asyncio.gather(producer.stop(), snapshots.stop(), return_exceptions=True)
+                raise
+            self._producer, self._snapshot_producer = producer, snapshots
 
     async def stop(self) -> None:
         """Flush and disconnect."""
@@ -136,19 +143,10 @@ class Log:
     @asynccontextmanager
     async def reader(self) -> AsyncIterator[AIOKafkaConsumer]:
         """A consumer without a group and without an offset reset."""
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._settings.kafka_servers,
-            client_id=f"{self._settings.namespace}-{self._settings.worker}-reader",
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            fetch_max_wait_ms=FETCH_WAIT_MS,
-            max_partition_fetch_bytes=FETCH_BYTES,
-        )
-        await consumer.start()
-        try:
+        name = f"{self._settings.namespace}-{self._settings.worker}-reader"
+        topics = {self._events, self._commands, *map(self._settings.topic, map(changelog, TABLES))}
+        async with reader(self._settings, topics, client_id=name, fetch_bytes=FETCH_BYTES) as consumer:
             yield consumer
-        finally:
-            await stop_consumer(consumer)
 
     async def read_events(self, partition: int, start: int, end: int | None = None) -> list[Found]:
         """The records of the event log from `start` up to, not including, `end` (None: where the log ends now).

@@ -1,9 +1,61 @@
-"""Ending a consumer of aiokafka: its own `stop` may raise."""
+"""Reading without a group: a consumer that belongs to nobody, and its end."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, Final, Literal
+
+from aiokafka import AIOKafkaConsumer
+
+from chat.settings import Settings
+
+FETCH_WAIT_MS: Final = 100
+"""How long the broker holds a fetch that finds nothing."""
+FETCH_BYTES: Final = 1_048_576
+"""Of a partition at once; who reads a long stretch asks for more."""
+
+
+@asynccontextmanager
+async def reader(
+    settings: Settings,
+    topics: Iterable[str],
+    *,
+    client_id: str = "",
+    reset: Literal["none", "earliest"] = "none",
+    fetch_bytes: int = FETCH_BYTES,
+    records_max: int | None = None,
+) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer that knows `topics`, is assigned nothing yet, has no group and commits nothing.
+
+    Args:
+        settings: where Kafka is.
+        topics: whose partitions will be asked for or read.
+        client_id: for Kafka's logs.
+        reset: `none`: a position that the log does not hold any more is an error.
+        fetch_bytes: see `FETCH_BYTES`.
+        records_max: of one `getmany`.
+
+    Raises:
+        KafkaError, OSError: Kafka does not answer.
+    """
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka_servers,
+        client_id=client_id or f"{settings.namespace}-{settings.worker}-reader",
+        enable_auto_commit=False,
+        auto_offset_reset=reset,
+        fetch_max_wait_ms=FETCH_WAIT_MS,
+        max_partition_fetch_bytes=fetch_bytes,
+        max_poll_records=records_max,
+    )
+    try:
+        await consumer.start()
+        # Else each topic is learned of when it is first asked for, one at a time, after 100 ms each (measured).
+        await consumer._client.set_topics(set(topics))  # noqa: SLF001
+        yield consumer
+    finally:
+        await stop_consumer(consumer)
 
 
 async def stop_consumer(consumer: Any) -> None:

@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError
 
 from chat import logs
 from chat.errors import BrokenInvariant, Refused, Unavailable
-from chat.log.consumer import stop_consumer
+from chat.log.consumer import FETCH_WAIT_MS, reader
 from chat.log.positions import archiver_positions
 from chat.log.taking import START, Position, Take, Taker
 from chat.log.topics import EVENTS, partition_of
@@ -34,7 +34,6 @@ RECORDS_MAX: Final = 200_000
 SCAN_TIMEOUT_S: Final = 5.0
 POSITIONS_AGE_S: Final = 1.0
 """The archiver commits once a second: asking more often finds nothing newer."""
-FETCH_WAIT_MS: Final = 100
 
 
 class LogScan:
@@ -90,20 +89,11 @@ async def scan_room(settings: Settings, room: str, from_seq: int, limit: int, st
         BrokenInvariant: what the log holds cannot be.
     """
     tp = TopicPartition(settings.topic(EVENTS), partition_of(room, settings.partitions))
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka_servers,
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-        fetch_max_wait_ms=FETCH_WAIT_MS,
-    )
-    await consumer.start()
-    try:
+    async with reader(settings, [tp.topic]) as consumer:
         consumer.assign([tp])
         consumer.seek(tp, start.offset + 1)
         end = min((await consumer.end_offsets([tp]))[tp], start.offset + 1 + RECORDS_MAX)
         return await _collect(consumer, room, from_seq, limit, Taker(start), end)
-    finally:
-        await stop_consumer(consumer)
 
 
 async def _collect(
