@@ -7,7 +7,9 @@ key (chat/log/dead_letters.py).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -15,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from chat import logs, metrics
-from chat.errors import Code, Unavailable
+from chat.errors import Code, RoomlogError, Unavailable
 from chat.log.consumer import stop_consumer
 from chat.log.dead_letters import DeadLetter, dead_letter
 from chat.log.producer import Record, append, make_producer
@@ -89,10 +91,24 @@ class Parked:
     at_ms: int
     """When it was parked, in milliseconds since 1970 (UTC), by the broker's clock."""
     letter: DeadLetter
+    stands_in: int
+    """Its partition of the dead-letter topic."""
+    replayed: tuple[str, ...] = ()
+    """What has been done about it, oldest first."""
 
 
 async def parked(settings: Settings, limit: int) -> tuple[list[Parked], int]:
     """The newest `limit` dead letters, oldest first, and how many different ones there are.
+
+    Raises:
+        Unavailable: Kafka does not answer.
+    """
+    found = await all_parked(settings)
+    return sorted(found.values(), key=lambda one: one.at_ms)[-limit:], len(found)
+
+
+async def all_parked(settings: Settings) -> dict[str, Parked]:
+    """Every dead letter, by the key that names where it was found: `topic-partition-offset`.
 
     What was parked again after a crash counts once, at its first time. A record in the topic that is no dead letter of
     ours is left out.
@@ -104,7 +120,7 @@ async def parked(settings: Settings, limit: int) -> tuple[list[Parked], int]:
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.kafka_servers, enable_auto_commit=False, auto_offset_reset="earliest"
     )
-    found: dict[bytes, Parked] = {}
+    found: dict[str, Parked] = {}
     try:
         await consumer.start()
         if topic not in await consumer.topics():
@@ -113,16 +129,63 @@ async def parked(settings: Settings, limit: int) -> tuple[list[Parked], int]:
         consumer.assign(tps)
         ends = await consumer.end_offsets(tps)
         while any([await consumer.position(tp) < end for tp, end in ends.items()]):
-            for records in (await consumer.getmany(timeout_ms=READ_WAIT_MS)).values():
+            for tp, records in (await consumer.getmany(timeout_ms=READ_WAIT_MS)).items():
                 for record in records:
                     if (letter := read_dead_letter(record.value)) is not None:
-                        found.setdefault(record.key or b"", Parked(record.timestamp, letter))
+                        key = (record.key or b"").decode("utf-8", "replace")
+                        known = found.setdefault(key, Parked(record.timestamp, letter, tp.partition))
+                        if letter.replayed:
+                            found[key] = replace(known, replayed=(*known.replayed, letter.replayed))
     except (KafkaError, OSError) as error:
         raise Unavailable(f"Kafka at {','.join(settings.kafka_servers)}: {error!r}") from None
     finally:
         await stop_consumer(consumer)
-    newest = sorted(found.values(), key=lambda one: one.at_ms)[-limit:]
-    return newest, len(found)
+    return found
+
+
+async def find_parked(settings: Settings, key: str) -> Parked:
+    """The dead letter of that key.
+
+    Raises:
+        RoomlogError: there is none.
+        Unavailable: Kafka does not answer.
+    """
+    found = (await all_parked(settings)).get(key)
+    if found is None:
+        raise RoomlogError(f"there is no dead letter {key}: `faust -A app dead-letters` lists them")
+    return found
+
+
+def describe(one: Parked) -> list[str]:
+    """A dead letter with all that is known of it, as lines."""
+    letter = one.letter
+    original = letter.original()
+    at = datetime.fromtimestamp(one.at_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    lines = [
+        f"found      {letter.topic} partition {letter.partition} offset {letter.offset}",
+        f"parked     {at} by {letter.worker}",
+        f"reason     {letter.code}: {letter.detail}",
+        *(f"replayed   {what}" for what in one.replayed),
+        *(["kept       in part: the original was larger"] if letter.truncated else []),
+        f"key        {_shown(original.key)}",
+        *(f"header     {name} = {_shown(value)}" for name, value in original.headers),
+    ]
+    try:
+        value = json.dumps(json.loads(original.value or b""), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        value = _shown(original.value)
+    return [*lines, f"value      {len(original.value or b'')} bytes", *value.splitlines()]
+
+
+def _shown(octets: bytes | None) -> str:
+    """Octets as text where they are some, else escaped."""
+    if octets is None:
+        return "none"
+    try:
+        text = octets.decode()
+    except UnicodeDecodeError:
+        return repr(octets)
+    return text if text.isprintable() else repr(text)
 
 
 def read_dead_letter(value: bytes | None) -> DeadLetter | None:

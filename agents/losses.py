@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 import click
-from faust.cli import option
+from faust.cli import argument, option
 
 from agents.operations import WAIT, Operation
 from app import app
@@ -65,3 +65,19 @@ async def accept_loss(self: Operation, partition: int, yes: bool, wait_s: float)
     finally:
         await log.stop()
     self.say(f"partition {partition} goes on: a sequencer that stands still notices within a few seconds")
+
+
+@app.command(
+    argument("key", metavar="TOPIC-PARTITION-OFFSET"),
+    option("--again", is_flag=True, default=False, help="Also when it was replayed before."),
+    WAIT,
+    base=Operation,
+)
+async def replay_dead_letter(self: Operation, key: str, again: bool, wait_s: float) -> None:
+    """Append a command that was parked once more: it is decided anew, as if it had just been sent.
+
+    Commands only: whatever else was parked is written by Roomlog itself.
+    """
+    from agents.mending import letters  # noqa: PLC0415  (as above)
+
+    self.say(await self.wait_for(wait_s, KAFKA, lambda: letters.replay(config, key, again=again)))

@@ -1,7 +1,8 @@
 """What people who run Roomlog type: `faust -A app migrate | topics | rebuild-redis | dead-letters | ...`.
 
 Every operation may run twice and beside running workers, says what it does, and ends with status 0, or with one line
-on standard error and status 1. Those that need an engine wait for one that is still starting (`--wait`).
+on standard error and status 1 (`verify` says more by its status). Those that need an engine wait for one that is still
+starting (`--wait`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, TypeVar
 
@@ -20,12 +22,12 @@ import click
 import msgspec
 from faust.cli import AppCommand, argument, option
 
-from agents.dead_letters import parked
+from agents.dead_letters import describe, find_parked, parked
 from app import app
 from app import settings as config
 from chat import logs, schemas
 from chat import settings as roomlog_settings
-from chat.errors import RoomlogError, Unavailable
+from chat.errors import BrokenInvariant, RoomlogError, Unavailable
 from chat.log import topics as log_topics
 
 _T = TypeVar("_T")
@@ -57,7 +59,9 @@ class Operation(AppCommand):
             raise SystemExit(130) from None
         raise SystemExit(0)
 
-    async def wait_for(self, wait_s: float, what: str, call: Callable[[], Awaitable[_T]]) -> _T:
+    async def wait_for(
+        self, wait_s: float, what: str, call: Callable[[], Awaitable[_T]], *, say: Callable[[str], None] | None = None
+    ) -> _T:
         """The result of `call()`, tried again for `wait_s` seconds while it raises `Unavailable`."""
         deadline = time.monotonic() + wait_s
         waiting = False
@@ -69,7 +73,7 @@ class Operation(AppCommand):
                     raise
             if not waiting:
                 waiting = True
-                self.say(f"waiting for {what}")
+                (say or self.say)(f"waiting for {what}")
             await asyncio.sleep(RETRY_S)
 
 
@@ -132,11 +136,16 @@ async def rebuild_redis(self: Operation, wait_s: float) -> None:
     WAIT,
     option("--limit", type=int, default=20, help="Show the newest so many."),
     option("--json", "as_json", is_flag=True, default=False, help="One JSON object a line, originals included."),
+    option("--show", "key", metavar="TOPIC-PARTITION-OFFSET", help="Show one of them whole, as far as it decodes."),
     base=Operation,
 )
-async def dead_letters(self: Operation, wait_s: float, limit: int, as_json: bool) -> None:
+async def dead_letters(self: Operation, wait_s: float, limit: int, as_json: bool, key: str | None) -> None:
     """Show records that no code of ours wrote: where they were found, and why they were parked."""
     kafka = f"Kafka at {','.join(config.kafka_servers)}"
+    if key is not None:
+        for line in describe(await self.wait_for(wait_s, kafka, lambda: find_parked(config, key))):
+            self.say(line)
+        return
     found, count = await self.wait_for(wait_s, kafka, lambda: parked(config, max(limit, 1)))
     for one in found:
         letter = one.letter
@@ -144,9 +153,46 @@ async def dead_letters(self: Operation, wait_s: float, limit: int, as_json: bool
             self.say(msgspec.json.encode(letter).decode())
             continue
         at = datetime.fromtimestamp(one.at_ms / 1000, UTC).isoformat(timespec="seconds")
-        self.say(f"{at}  {letter.topic} {letter.partition}@{letter.offset}  {letter.code}  {letter.detail}")
+        done = f"  (replayed {one.replayed[-1]})" if one.replayed else ""
+        self.say(f"{at}  {letter.topic}-{letter.partition}-{letter.offset}  {letter.code}  {letter.detail}{done}")
     if not as_json:
         self.say(f"{len(found)} of {count} dead letters")
+
+
+@app.command(
+    WAIT,
+    option("--room", default=None, help="This room only."),
+    option(
+        "--partition", type=click.IntRange(0, config.partitions - 1), default=None, help="The rooms of this one only."
+    ),
+    option("--json", "as_json", is_flag=True, default=False, help="Findings as JSON objects, one a line."),
+    base=Operation,
+)
+async def verify(self: Operation, wait_s: float, room: str | None, partition: int | None, as_json: bool) -> None:
+    """Compare the log, Cassandra and Redis, event by event. Status 0: they agree; 1: they do not; 2: not all was read.
+
+    Safe while everything runs. Changes nothing.
+    """
+    from agents.progress import Progress  # noqa: PLC0415  (as above)
+    from agents.verify import Audit  # noqa: PLC0415  (as above)
+
+    say: Callable[[str], None] = partial(click.echo, err=True) if as_json else self.say
+    with Progress("records") as progress:
+        audit = Audit(config, room=room, partition=partition, say=say, progress=progress)
+        summary = audit.summary
+        try:
+            await self.wait_for(wait_s, "Kafka, Cassandra and Redis", audit.connect, say=say)
+            await audit.run(wait_s)
+        except (Unavailable, BrokenInvariant) as error:
+            summary.unread.append(f"stopped: {error}")
+        finally:
+            await audit.stop()
+    for finding in summary.findings:
+        self.say(finding.encode() if as_json else str(finding))
+    for line in summary.unread:
+        sys.stderr.write(f"roomlog: {line}\n")
+    say(str(summary))
+    raise SystemExit(summary.status)
 
 
 @app.command(base=Operation)

@@ -36,6 +36,38 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
     headers_b64: tuple[tuple[str, str | None], ...] = ()
     truncated: bool = False
     """The original was larger than what is kept."""
+    replayed: str = ""
+    """On a later record of the same key, which holds no original: what somebody did about the letter."""
+
+    def original(self) -> Record:
+        """The record that was found, as far as it is kept."""
+        return Record(
+            _octets(self.key_b64),
+            _octets(self.value_b64),
+            [(name, _octets(value) or b"") for name, value in self.headers_b64],
+        )
+
+    def mark(self, replayed: str) -> Record:
+        """The record that says what has been done about this letter; append it to where the letter is."""
+        note = DeadLetter(
+            v=self.v,
+            topic=self.topic,
+            partition=self.partition,
+            offset=self.offset,
+            code=self.code,
+            detail=self.detail,
+            worker=self.worker,
+            replayed=replayed,
+        )
+        return Record(_key(self.topic, self.partition, self.offset), _encode(note), [])
+
+
+def _octets(text: str | None) -> bytes | None:
+    return None if text is None else base64.b64decode(text)
+
+
+def _key(topic: str, partition: int, offset: int) -> bytes:
+    return f"{topic}-{partition}-{offset}".encode()
 
 
 _encode = msgspec.json.Encoder().encode
@@ -87,4 +119,4 @@ def dead_letter(
         headers_b64=tuple(kept_headers),
         truncated=truncated,
     )
-    return Record(f"{topic}-{partition}-{offset}".encode(), _encode(letter), [("code", code.value.encode())])
+    return Record(_key(topic, partition, offset), _encode(letter), [("code", code.value.encode())])

@@ -9,8 +9,10 @@ from collections.abc import Iterable
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
+from agents.dead_letters import DeadLetters
+from chat.errors import Code
 from chat.log.topics import create_topics
-from chat.records import Event, RenumberRoom, Verdict, encode
+from chat.records import Event, PostMessage, RenumberRoom, Verdict, encode
 from chat.stores.cassandra.history import HistoryStore
 from chat.stores.redis import Directory, RecentTail
 from tests.engines import Namespace, Worker, Workers, eventually
@@ -233,3 +235,58 @@ async def made_anew(log: Log, topic: str) -> None:
     finally:
         await admin.close()
     assert await create_topics(log.settings) == [topic]
+
+
+# ---------------------------------------------------------------- dead letters
+
+
+async def replay(namespace: Namespace, key: str, *options: str) -> subprocess.CompletedProcess[str]:
+    return await operation(namespace, "replay-dead-letter", key, *options)
+
+
+async def test_a_parked_command_is_replayed_once_and_again_only_when_somebody_insists(worker: Workers) -> None:
+    await worker("sequencer")
+    async with Log(worker.namespace.settings()) as log:
+        command = PostMessage(v=1, room=ROOM, sender="ann", nonce="n", client_id="a", body="astray", create=True)
+        wrong = (log.partition(ROOM) + 1) % log.settings.partitions
+        offset = await log.append(log.commands, wrong, encode(command), ROOM.encode())
+        nonsense = await log.append(log.commands, wrong, b"\xff", ROOM.encode())
+        assert [answer.outcome for _, answer in (await log.answered()).answers[wrong]] == ["refused", "refused"]
+        key = f"{log.commands}-{wrong}-{offset}"
+
+        done = await replay(worker.namespace, key)
+        assert done.returncode == 0, done.stderr
+        (event,) = (await log.answered()).events()
+        assert (event.room, event.seq, event.body) == (ROOM, 1, "astray")
+        twice = await replay(worker.namespace, key)
+        assert twice.returncode == 1
+        assert "was replayed already" in twice.stderr
+        assert (await replay(worker.namespace, key, "--again")).returncode == 0
+        # What has a client id is decided once, however often it is sent.
+        assert len((await log.answered()).events()) == 1
+        listed = await operation(worker.namespace, "dead-letters")
+        first, second, count = listed.stdout.splitlines()
+        assert key in first
+        assert f"(replayed as {log.commands}-{log.partition(ROOM)}-1)" in first
+        assert "replayed" not in second
+        assert count == "2 of 2 dead letters"
+
+        parked_again = await replay(worker.namespace, f"{log.commands}-{wrong}-{nonsense}")
+        assert parked_again.returncode == 1
+        assert parked_again.stderr.startswith("roomlog: it would be parked again: undecodable")
+
+
+async def test_what_is_no_command_is_not_replayed(topics: Namespace) -> None:
+    settings = topics.settings()
+    letters = DeadLetters(settings)
+    found = [("t.room.events", 1), (settings.topic("room.events"), 2)]
+    await letters.park(
+        [
+            letters.letter(topic, 0, offset, code=Code.UNDECODABLE, detail="d", key=b"k", value=b"v", headers=())
+            for topic, offset in found
+        ]
+    )
+    await letters.stop()
+    refused = [await replay(topics, f"{topic}-0-{offset}") for topic, offset in found]
+    assert [one.returncode for one in refused] == [1, 1]
+    assert "an event is only ever written by the sequencer" in refused[1].stderr

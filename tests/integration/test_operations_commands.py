@@ -20,7 +20,7 @@ from tests.integration.test_projector_rebuilds import until_listed
 
 pytestmark = pytest.mark.timeout(300)
 
-OURS = ["dead-letters", "migrate", "rebuild-redis", "schema", "settings", "topics"]
+OURS = ["accept-loss", "dead-letters", "migrate", "rebuild-redis", "replay-dead-letter", "schema", "settings", "topics"]
 
 
 def faust(namespace: Namespace, *arguments: str, **changed: object) -> subprocess.CompletedProcess[str]:
@@ -94,11 +94,15 @@ async def test_dead_letters_are_shown_once_with_their_reason(topics: Namespace) 
     shown = await asyncio.to_thread(faust, topics, "dead-letters")
     assert shown.returncode == 0, shown.stderr
     line, count = shown.stdout.splitlines()
-    assert line.endswith("  the.topic 3@17  undecodable  no event")
+    assert line.endswith("  the.topic-3-17  undecodable  no event")
     assert count == "1 of 1 dead letters"
     as_json = await asyncio.to_thread(faust, topics, "dead-letters", "--json")
     (letter,) = map(json.loads, as_json.stdout.splitlines())
     assert (letter["offset"], letter["value_b64"], letter["headers_b64"]) == (17, "/w==", [["h", "eA=="]])
+    whole = await asyncio.to_thread(faust, topics, "dead-letters", "--show", "the.topic-3-17")
+    assert whole.stdout.splitlines()[3:] == ["key        k", "header     h = x", "value      1 bytes", r"b'\xff'"]
+    none = await asyncio.to_thread(faust, topics, "dead-letters", "--show", "the.topic-3-18")
+    assert (none.returncode, none.stderr.count("\n")) == (1, 1)
 
 
 async def test_redis_is_rebuilt_while_everything_runs(worker: Workers) -> None:

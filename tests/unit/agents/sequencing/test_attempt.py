@@ -10,7 +10,7 @@ from agents.sequencing.attempt import INBOX_MAX, Attempt, Fenced, Limits
 from agents.sequencing.clock import Clock
 from agents.sequencing.pace import Pace
 from agents.sequencing.rows import TABLES, Rows
-from chat.errors import BrokenInvariant, Code
+from chat.errors import BrokenInvariant, Code, UnknownVersion
 from chat.log.producer import UNKNOWN, Record
 from chat.log.taking import START, Taker
 from chat.records import PostMessage, Tick, decode_event, decode_verdict, encode, header
@@ -315,3 +315,44 @@ async def test_any_number_of_commands_is_answered_in_order(count: int) -> None:
         running.put()
     await running.taken(count - 1)
     assert [decode_event(r.value).seq for r in log.records[1:]] == list(range(1, count + 1))
+
+
+# ---------------------------------------------------------------- newer commands, lost commands
+
+
+async def test_what_stands_before_a_newer_command_is_answered_and_nothing_after_it() -> None:
+    log = FakeLog()
+    running = Running(log)
+    running.put()
+    running.put(b'{"kind":"post","v":2}', stamp=9_000)
+    running.put()
+    ended = await running.ended
+    assert isinstance(ended, UnknownVersion)
+    assert str(ended) == "command 1: command version 2, this code knows 1: upgrade this worker"
+    assert [header(tuple(record.headers), "src") for record in log.records[1:]] == [b"0"]
+    # What a snapshot would say is the time of what was answered, not of what was not.
+    assert (running.attempt.position.src, running.attempt.clock.at) == (0, 5000)
+
+
+async def test_lost_commands_are_answered_one_by_one_at_rising_times() -> None:
+    log = FakeLog()
+    attempt = make(log)
+    attempt.clock.at = 70
+    told: list[int] = []
+    await attempt.give_up(1_200, told.append)
+    verdicts = [decode_verdict(record.value) for record in log.records[1:]]
+    assert [verdict.at for verdict in verdicts] == list(range(71, 71 + 1_200))
+    assert {verdict.outcome for verdict in verdicts} == {"lost"}
+    assert [header(tuple(record.headers), "src") for record in log.records[1:]] == [b"%d" % n for n in range(1_200)]
+    assert (attempt.next, attempt.position.src, told[-1]) == (1_200, 1_199, 1_200)
+    await attempt.give_up(1_200, told.append)
+    assert len(log.records) == 1_201
+
+
+async def test_whoever_is_put_out_gives_up_nothing_more() -> None:
+    log = FakeLog()
+    attempt = make(log)
+    log.before_append = [FENCE]
+    with pytest.raises(Fenced):
+        await attempt.give_up(1_200, lambda _: None)
+    assert attempt.position.src == -1
