@@ -36,6 +36,7 @@ def service(worker: Worker, settings: Settings, layout: Layout) -> Service:
         address=f"http://{_reachable(settings.web_host)}:{worker.port}",
         ready_within_s=60,
         stop_within_s=settings.drain_seconds + 10,
+        stands_by=True,
     )
 
 

@@ -22,6 +22,7 @@ from stack.layout import Layout, read_json, write_whole
 from stack.plan import Counts
 from stack.processes import end_orphans
 from stack.progress import Progress
+from stack.standby import Standby
 from stack.watched import Service, Watched
 
 ORPHANS_WITHIN_S = 30.0
@@ -41,6 +42,7 @@ class Supervisor:
         self._progress = Progress()
         self._engines: dict[str, Watched] = {}
         self._workers: dict[str, Watched] = {}
+        self._standby = Standby(layout)
         self._stop = asyncio.Event()
         self._rescale = asyncio.Event()
         self._phase = "starting"
@@ -81,6 +83,7 @@ class Supervisor:
             async with self._progress.step("data", "migrations and topics", "migrations and topics are there"):
                 await _together(roles.operation(name, layout) for name in roles.OPERATIONS)
             await self._start_workers()
+            self._standby.prepare()
         self._phase = "ready"
         self._note()
         self._progress.say(
@@ -121,7 +124,7 @@ class Supervisor:
             self._progress.say(name, text)
             self._note()
 
-        return Watched(service, self._layout, tell)
+        return Watched(service, self._layout, tell, self._standby)
 
     # ------------------------------------------------------------ watch
 
@@ -159,6 +162,7 @@ class Supervisor:
         self._phase = "stopping"
         self._note()
         self._progress.say("roomlog", "stopping")
+        await self._standby.stop()
         gateways = [name for name in self._workers if name.startswith("gateway")]
         for group, names in (
             (self._workers, gateways),

@@ -20,6 +20,7 @@ from stack.errors import StackError
 from stack.layout import ROOT, Layout, write_whole
 from stack.probes import Probe
 from stack.processes import MARK, mark
+from stack.standby import Standby
 
 SHORT_LIFE_S = 5.0
 FREE_RESTARTS = 5
@@ -45,18 +46,23 @@ class Service:
     stop_within_s: float
     """From SIGTERM to SIGKILL."""
     cwd: Path = ROOT
+    stands_by: bool = False
+    """Whether a stand-by may take its place after a death (a command of `faust`)."""
 
 
 class Watched:
     """A service and its present process."""
 
-    def __init__(self, service: Service, layout: Layout, tell: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, service: Service, layout: Layout, tell: Callable[[str, str], None], standby: Standby | None = None
+    ) -> None:
         self.service = service
         self.pid: int | None = None
         self.restarts = 0
         self.was_ready = False
         self._layout = layout
         self._tell = tell
+        self._standby = standby if service.stands_by else None
         self._stopping = asyncio.Event()
         self._short_lives = 0
         self._keeper = asyncio.create_task(self._keep())
@@ -118,6 +124,10 @@ class Watched:
         self._layout.rotate(service.name)
         own = self._layout.overrides(service.name)
         environment = {**os.environ, **service.env, **own, MARK: mark(self._layout.data, service.name)}
+        if self.restarts and self._standby is not None:
+            process = await self._standby.become(service.argv, environment, self._layout.log(service.name), service.cwd)
+            if process is not None:
+                return process
         with self._layout.log(service.name).open("ab") as log:
             try:
                 # A session of its own: Ctrl-C in our terminal is for us, who stop the children in order.
