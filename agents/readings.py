@@ -20,6 +20,7 @@ from agents.engine import RoomlogApp
 from agents.reading import Reading
 from chat import logs
 from chat.failpoints import failpoint
+from chat.log.bases import begin_at, no_beginning, read_bases
 from chat.log.positions import Checkpoint, committed
 from chat.log.taking import START, Position
 from chat.settings import Settings
@@ -65,8 +66,9 @@ class Readings:
     async def take_over(self, mine: set[int]) -> None:
         """Begin or go on with the partitions `mine`, and with no others. Call it while no record flows.
 
-        A partition that stayed goes on where it is, unless somebody else has been further on it meanwhile. Leaves the
-        process when the log does not hold what comes next.
+        A partition that stayed goes on where it is, unless somebody else has been further on it meanwhile. One that
+        nobody of this role has read begins with the log, or at its base where the log was trimmed. Leaves the process
+        when the log does not hold what comes next.
         """
         for partition in self._readings.keys() - mine:
             del self._readings[partition]
@@ -76,21 +78,28 @@ class Readings:
         checkpoints = await committed(self._settings, self._settings.role)
         begins = await self._consumer.earliest_offsets(*tps.values())
         ends = await self._consumer.highwaters(*tps.values())
+        bases = await read_bases(self._settings) if any(begins[tps[p]] for p in mine - checkpoints.keys()) else {}
         seeks: dict[int, tuple[Position, Checkpoint]] = {}
         for partition, tp in tps.items():
-            start = checkpoints.get(partition, Checkpoint(START, START))
             kept = self._readings.get(partition)
-            if kept is not None and kept.taker.offset >= start.newest.offset:
+            start = checkpoints.get(partition)
+            if kept is not None and (start is None or kept.taker.offset >= start.newest.offset):
                 continue
+            if start is None:
+                position = begin_at(begins[tp], bases.get(partition))
+                if position is None:
+                    leave(no_beginning(self._topic, partition, begins[tp]))
+                start = Checkpoint(position, position)
             if start.again.offset + 1 < begins[tp] <= start.newest.offset + 1:
                 start = Checkpoint(start.newest, start.newest)
             if not begins[tp] <= start.again.offset + 1 <= ends[tp]:
                 leave(
                     f"{self._topic} partition {partition} holds offsets {begins[tp]} to {ends[tp]}, but this reader "
-                    f"goes on at {start.again.offset + 1}: the log was trimmed or made anew under it"
+                    f"goes on at {start.again.offset + 1}: the log was trimmed or made anew under it; "
+                    f"`faust -A app begin-at-base {self._settings.role}` has it begin where the log begins"
                 )
             self._begin(partition, start)
-            if partition in checkpoints:
+            if start.again != START or partition in checkpoints:
                 seeks[partition] = (start.again, start)
         # The metadata stays what it was; the offset is where Faust seeks to next.
         await self._commit(seeks)

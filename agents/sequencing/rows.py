@@ -255,9 +255,12 @@ class Rows:
         if sender.last != last:
             self._senders.put(key, sender)
 
-    def capture(self, checkpoint: Checkpoint) -> tuple[list[Change], Change]:
-        """What a snapshot at `checkpoint` writes: the changed rows, and the checkpoint that goes after all of them."""
-        term, src = checkpoint.term, checkpoint.src
+    def capture(self, checkpoint: Checkpoint, term: int | None = None) -> tuple[list[Change], Change]:
+        """What a snapshot at `checkpoint` writes: the changed rows, and the checkpoint that goes after all of them.
+
+        `term`: whose rows they are, for a writer whose rows do not come from its own term's records.
+        """
+        term, src = checkpoint.term if term is None else term, checkpoint.src
         changes = [change for name in TABLES[:-1] for change in self._columns[name].capture(term, src)]
         self._checkpoints.put("", checkpoint)
         (last,) = self._checkpoints.capture(term, src)

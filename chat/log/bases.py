@@ -87,8 +87,9 @@ async def read_bases(settings: Settings) -> dict[int, Base]:
             tps = [TopicPartition(topic, partition) for partition in range(settings.partitions)]
             ends = await consumer.end_offsets(tps)
             left = {tp: end for tp, end in ends.items() if end}
-            consumer.assign(list(left))
-            await consumer.seek_to_beginning()
+            if left:
+                consumer.assign(list(left))
+                await consumer.seek_to_beginning()
             while left:
                 for tp, records in (await consumer.getmany(timeout_ms=READ_WAIT_MS)).items():
                     for record in records:

@@ -32,6 +32,8 @@ partitions)."""
 
 COORDINATOR_WAIT_S: Final = 5.0
 RETRY_S: Final = 0.1
+SESSION_MAX_S: Final = 8.0
+"""A member that was killed is gone from its group after its session (6 s) and a moment."""
 
 
 class Checkpoint(NamedTuple):
@@ -132,14 +134,17 @@ async def _or_base(settings: Settings, positions: dict[int, Position]) -> dict[i
 
 
 async def live_members(settings: Settings, role: str) -> int:
-    """Workers of `role` that are in its consumer group now. One that was killed counts until its session is over.
+    """Workers of `role` that are in its consumer group; waits for the session of one that was killed to end.
 
     Raises:
         Unavailable: Kafka does not answer.
     """
     group = settings.group_of(role)
+    deadline = time.monotonic() + SESSION_MAX_S
     async with admin_client(settings) as admin:
-        return await _until_coordinated(lambda: _members(admin, group))
+        while (members := await _until_coordinated(lambda: _members(admin, group))) and time.monotonic() < deadline:
+            await asyncio.sleep(RETRY_S)
+    return members
 
 
 async def _members(admin: Any, group: str) -> int:
