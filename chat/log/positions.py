@@ -142,9 +142,11 @@ async def live_members(settings: Settings, role: str) -> int:
     group = settings.group_of(role)
     deadline = time.monotonic() + SESSION_MAX_S
     async with admin_client(settings) as admin:
-        while (members := await _until_coordinated(lambda: _members(admin, group))) and time.monotonic() < deadline:
+        while True:
+            members = await _until_coordinated(lambda: _members(admin, group))
+            if not members or time.monotonic() >= deadline:
+                return members
             await asyncio.sleep(RETRY_S)
-    return members
 
 
 async def _members(admin: Any, group: str) -> int:
