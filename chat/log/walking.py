@@ -93,12 +93,17 @@ class Walk:
                 records = fetched.get(self._tp)
                 if records:
                     heard_s = time.monotonic()
-                    yield self._take(records)
+                    taken: Taken = []
+                    try:
+                        self._take(records, taken)
+                    except LogHole:
+                        yield taken  # what lies before the hole counts
+                        raise
+                    yield taken
                 elif time.monotonic() - heard_s > SILENT_MAX_S:
                     raise Unavailable(f"Kafka delivers nothing of {self._tp.topic} partition {self._tp.partition}")
 
-    def _take(self, records: Iterable[Any]) -> Taken:
-        taken: Taken = []
+    def _take(self, records: Iterable[Any], taken: Taken) -> None:
         for record in records:
             if record.offset >= self._end:
                 break
@@ -106,7 +111,6 @@ class Walk:
             if take <= Take.VERDICT:
                 self._last = record
             taken.append((take, record))
-        return taken
 
 
 async def extents(settings: Settings, topic: str) -> dict[int, Extent]:

@@ -39,6 +39,16 @@ class MemberInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     at: int
 
 
+class MemberRow(NamedTuple):
+    """A stored membership as it stands, for whoever checks it: a row that was made by hand may lack columns."""
+
+    room: str
+    user: str
+    role: str | None
+    seq: int | None
+    at: int | None
+
+
 class Stored(NamedTuple):
     """An event, and the record's value that it was decoded from: what stores keep is the value, byte for byte."""
 
