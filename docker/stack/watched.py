@@ -124,7 +124,8 @@ class Watched:
         self._layout.rotate(service.name)
         own = self._layout.overrides(service.name)
         environment = {**os.environ, **service.env, **own, MARK: mark(self._layout.data, service.name)}
-        if self.restarts and self._standby is not None:
+        # The loader reads LD_PRELOAD when a program begins, which a process in reserve did long ago.
+        if self.restarts and self._standby is not None and "LD_PRELOAD" not in own:
             process = await self._standby.become(service.argv, environment, self._layout.log(service.name), service.cwd)
             if process is not None:
                 return process
