@@ -12,6 +12,7 @@ import click
 from faust.cli import argument, option
 
 from agents.operations import WAIT, Operation
+from agents.progress import Progress
 from app import app
 from app import settings as config
 from chat import failpoints
@@ -64,3 +65,55 @@ async def begin_at_base(self: Operation, role: str, wait_s: float, partition: in
     for each in moves:
         self.say(str(each))
     self.say(f"{len(moves)} positions of role {role} moved")
+
+
+@app.command(WAIT, PARTITION, base=Operation)
+async def rebuild_tables(self: Operation, wait_s: float, partition: int | None) -> None:
+    """Make the sequencer's tables again from Cassandra and the log, where their changelogs are gone.
+
+    While a sequencer runs, only partitions that stand still; restart it afterwards.
+    """
+    from agents.upkeeping import rebuilding  # noqa: PLC0415  (as above)
+
+    failpoints.arm(config.failpoint)
+    wanted = range(config.partitions) if partition is None else [partition]
+    engines = f"{KAFKA} and Cassandra"
+    async with rebuilding.engines(config) as (log, archive):
+        due = await self.wait_for(wait_s, engines, lambda: rebuilding.due(config, log, archive, wanted))
+        async for rebuilt in rebuilding.rebuild(config, log, archive, due, self.say):
+            self.say(str(rebuilt))
+
+
+@app.command(
+    WAIT,
+    PARTITION,
+    option("--from-start", is_flag=True, default=False, help="Refuse a log that was trimmed."),
+    option("--overwrite", is_flag=True, default=False, help="Also rows that somebody wrote over, with newer stamps."),
+    base=Operation,
+)
+async def re_archive(self: Operation, wait_s: float, partition: int | None, from_start: bool, overwrite: bool) -> None:
+    """Write every event that the log holds into Cassandra again.
+
+    Safe while everything runs. Brings back what is missing; what was written over only with --overwrite.
+    """
+    from agents.upkeeping import rearchiving  # noqa: PLC0415  (as above)
+    from chat.stores.cassandra.archive import ArchiveStore  # noqa: PLC0415
+
+    failpoints.arm(config.failpoint)
+    store = ArchiveStore(config)
+    try:
+        await self.wait_for(wait_s, "Cassandra", lambda: store.write_events([]))
+        stretches = await self.wait_for(
+            wait_s, KAFKA, lambda: rearchiving.stretches(config, partition, from_start=from_start)
+        )
+        total = sum(each.records for each in stretches)
+        with Progress("records") as progress:
+            rearchiver = rearchiving.Rearchiver(
+                config, store, overwrite=overwrite, wait_s=wait_s, tell=lambda read: progress(read, total)
+            )
+            for each in stretches:
+                events, skipped = await rearchiver.archive(each)
+                unread = f", {skipped} records hold no event (see `dead-letters`)" if skipped else ""
+                self.say(f"partition {each.partition}: {events} events from offset {each.start.offset + 1} on{unread}")
+    finally:
+        await store.stop()

@@ -11,7 +11,7 @@ node begins to warn.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from chat.records import KIND_RENUMBERED, Event
@@ -62,14 +62,22 @@ class ArchiveStore:
         """Close the session."""
         await self._session.stop()
 
-    async def write_events(self, events: Sequence[Stored]) -> int:
+    async def write_events(self, events: Sequence[Stored], stamps: Mapping[int, int] | None = None) -> int:
         """Archive `events`: any of any rooms, those of one room in order. Returns the number of rows written.
 
         Idempotent. When it raises `Unavailable`, some rows may be written: write all of them again. No events: it
         returns when Cassandra is there.
+
+        `stamps`: the time stamp of each event's rows by its log time, instead of the log time itself. They must have
+        the order of the log, and none may be later than the log time of an event that is not among them and newer.
         """
         await self._session.ready()
         requests = list(requests_of(events))
+        if stamps is not None:
+            for request in requests:
+                for _, values in request:
+                    # The last value of every statement.
+                    values[-1] = bigint(stamps[int.from_bytes(values[-1], "big", signed=True)])
         done = await asyncio.gather(*map(self._write, requests), return_exceptions=True)
         for failure in done:
             if failure is not None:

@@ -1,0 +1,79 @@
+"""`rebuild-tables`, around agents/upkeeping/tables.py: which partitions, and may it be now."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+
+from aiokafka.errors import KafkaError
+
+from agents.sequencing.checkpoints import newest_checkpoints
+from agents.sequencing.log import Log
+from agents.upkeeping.census import take_census
+from agents.upkeeping.tables import Rebuilt, TableBuilder, stands_still
+from chat.errors import RoomlogError, Unavailable
+from chat.log.bases import read_bases
+from chat.log.positions import live_members
+from chat.log.topics import EVENTS
+from chat.log.walking import extents
+from chat.settings import Settings
+from chat.stores.cassandra.raw import RawArchive
+
+
+@asynccontextmanager
+async def engines(settings: Settings) -> AsyncIterator[tuple[Log, RawArchive]]:
+    """The log and the archive for the body of the `with`; what Kafka fails with there is `Unavailable`."""
+    log, archive = Log(settings), RawArchive(settings)
+    try:
+        yield log, archive
+    except (KafkaError, OSError) as error:
+        raise Unavailable(f"Kafka at {','.join(settings.kafka_servers)}: {error!r}") from None
+    finally:
+        await log.stop()
+        await archive.stop()
+
+
+async def due(settings: Settings, log: Log, archive: RawArchive, wanted: Iterable[int]) -> list[int]:
+    """Which of the `wanted` partitions may be rebuilt now; both engines answer when it returns.
+
+    Raises:
+        RoomlogError: a sequencer is running, and none of them stands still.
+        Unavailable: an engine does not answer.
+    """
+    await archive.ready()
+    try:
+        await log.start()
+    except (KafkaError, OSError) as error:
+        await log.stop()
+        raise Unavailable(f"Kafka at {','.join(settings.kafka_servers)}: {error!r}") from None
+    wanted = list(wanted)
+    members = await live_members(settings, "sequencer")
+    if not members:
+        return wanted
+    held = await extents(settings, settings.topic(EVENTS))
+    checkpoints = await newest_checkpoints(log, wanted)
+    still = [partition for partition in wanted if stands_still(held[partition], checkpoints.get(partition))]
+    if not still:
+        raise RoomlogError(
+            f"{members} sequencer(s) are running and have the tables they need; to rebuild them all the same, stop "
+            "every sequencer first"
+        )
+    return still
+
+
+async def rebuild(
+    settings: Settings, log: Log, archive: RawArchive, partitions: list[int], say: Callable[[str], None]
+) -> AsyncIterator[Rebuilt]:
+    """Rebuild `partitions`, one after the other.
+
+    Raises:
+        RoomlogError: see `TableBuilder.rebuild`; the partitions before are done.
+        Unavailable: an engine does not answer.
+    """
+    builder = TableBuilder(settings, log, archive, say)
+    census = await take_census(settings, archive, partitions)
+    say(f"{sum(map(len, census.values()))} rooms in {len(partitions)} partitions")
+    for partition in partitions:
+        base = (await read_bases(settings)).get(partition)
+        extent = (await extents(settings, settings.topic(EVENTS)))[partition]
+        yield await builder.rebuild(partition, census, extent, base)
