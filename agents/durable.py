@@ -10,6 +10,10 @@ that Faust does about offsets:
   still lands moves the checkpoint back at worst: an older checkpoint is as true as a newer one, only more is repeated;
 * contiguity is checked record by record: whatever Faust's flow control loses is sought again, what it repeats skipped.
 
+An event of a version that is not known here stops its partition before it, and no other one: the worker says so, is
+not ready, and waits to be upgraded. Guessing is no choice, and neither is leaving the process: it would come back to
+the same record, and the other partitions with it.
+
 When the store is away the reader holds a bounded number of events and waits (agents/batches.py). Nothing else does:
 live delivery is another process.
 """
@@ -28,7 +32,7 @@ from agents.engine import RoomlogApp
 from agents.reading import Reading
 from agents.readings import Readings, leave
 from chat import failpoints, logs, metrics
-from chat.errors import BrokenInvariant, Code, Refused
+from chat.errors import BrokenInvariant, Code, Refused, UnknownVersion
 from chat.ids import is_id
 from chat.log.taking import Position, Take
 from chat.log.topics import EVENTS
@@ -96,6 +100,8 @@ class DurableReader:
         self._beside = beside
         self._on_stop = on_stop
         self._readings = Readings(app, settings, self._topic, again_s=again_s)
+        self._told: set[str] = set()
+        """Why partitions stand still: each reason is said once."""
         self._tasks: list[asyncio.Task[None]] = []
         self._log_records = {take: metrics.log_records.labels(take.name.lower()) for take in Take}
         readiness.expect("partitions", "none assigned yet")
@@ -115,7 +121,7 @@ class DurableReader:
         """Records of one partition, as Faust has them. Waits while the store does not keep up; raises nothing."""
         for record in records:
             reading = self._readings.get(partition)
-            if reading is None:
+            if reading is None or reading.held:
                 return
             missing = record.offset - reading.taker.offset - 1
             if missing < 0:
@@ -125,6 +131,14 @@ class DurableReader:
                 return
             try:
                 full = self._add(reading, record)
+            except UnknownVersion as error:
+                # A newer Roomlog goes on from here. The other partitions are none the worse for it.
+                reading.hold(f"partition {partition} stands still at offset {record.offset}: {error}")
+                if reading.held not in self._told:  # a rebuild comes here again
+                    self._told.add(reading.held)
+                    log.critical("partition_stopped", partition=partition, reason=reading.held)
+                self._tell_held()
+                return
             except BrokenInvariant as error:
                 leave(f"{self._topic} partition {partition} offset {record.offset}: {error}")
             if full:
@@ -188,6 +202,11 @@ class DurableReader:
         except Exception as error:  # noqa: BLE001  (Faust would swallow it and go on without positions)
             leave(f"{self._topic}: partitions {sorted(mine)} cannot be taken over: {error!r}")
         readiness.ok("partitions")
+        self._tell_held()
+
+    def _tell_held(self) -> None:
+        held = [reading.held for reading in self._readings if reading.held]
+        readiness.lost("versions", "; ".join(held))
 
     async def _on_revoked(self, _app: Any, /, *args: Any, **_: Any) -> None:
         # All partitions, at each rebalance; most come back. What is in flight lands harmlessly either way.
@@ -210,7 +229,8 @@ class DurableReader:
                 metrics.log_lag_records.labels(reading.partition).set(lag)
                 metrics.log_lag_seconds.labels(reading.partition).set(age_ms / 1000)
                 # A record that was fetched and lost shows only when the next one comes: in silence, look.
-                ticks = silent + 1 if lag and offset == before and not self._writer.full else 0
+                waits = self._writer.full or reading.held
+                ticks = silent + 1 if lag and offset == before and not waits else 0
                 silence[reading] = (offset, ticks)
                 if ticks and not ticks % SILENCE_TICKS:
                     await self._readings.seek(reading)

@@ -26,6 +26,7 @@ class Reading:
         "_known",
         "_marks",
         "committed",
+        "held",
         "partition",
         "sought_at",
         "taken_at_ms",
@@ -40,12 +41,20 @@ class Reading:
         self.written = start.again
         """Everything at or before it is written."""
         self.committed = start
+        self.held = ""
+        """Why it goes no further; empty while it does."""
         self.sought_at = 0.0
         self.taken_at_ms = 0
         """Log time of the last record read."""
         self._known = start.newest
         self._again_s = again_s
         self._marks: deque[tuple[float, Position]] = deque([(now, start.again)])
+
+    def hold(self, why: str) -> None:
+        """The event that was just taken cannot be read here: stand right before it, for good."""
+        offset, src, term = self.taker.position
+        self.taker = Taker(Position(offset - 1, src - 1, term))
+        self.held = why
 
     @property
     def again(self) -> bool:

@@ -137,7 +137,9 @@ class Sequencer:
             return False
         except UnknownVersion as error:
             partition = record.partition
-            self._unreadable.setdefault(partition, too_new(partition, f"{record.topic}, {record.offset}: {error}"))
+            self._unreadable.setdefault(
+                partition, too_new(partition, f"{record.topic}, offset {record.offset}: {error}")
+            )
             return False
         return True
 

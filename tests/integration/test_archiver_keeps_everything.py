@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -252,20 +251,6 @@ async def test_what_no_code_of_ours_wrote_is_parked_once_and_the_partition_goes_
         *[Code.IMPOSSIBLE] * 2,
     ]
     assert archiver.log().count("record_parked") == len(strange)
-
-
-async def test_a_record_of_a_newer_version_stops_it_with_one_line(worker: Workers) -> None:
-    settings = worker.namespace.settings()
-    async with EventLog(settings) as log:
-        events = await log.commands([post("r"), post("r")])
-        newer = json.loads(encode(events[-1])) | {"v": 2, "seq": 3}
-        partition = log.partition("r")
-        headers = record_headers(log.srcs[partition] + 1, log.terms[partition], "message")
-        await log.raw(partition, Record(b"r", json.dumps(newer).encode(), headers))
-        archiver = await worker("archiver", start=False)
-        archiver.spawn()
-        assert await ended(archiver) == 70
-        assert "event version 2, this code knows 1: upgrade this worker" in archiver.log()
 
 
 async def test_a_hole_in_the_log_stops_it_with_one_line(worker: Workers) -> None:

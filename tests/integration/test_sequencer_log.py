@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
@@ -256,18 +255,6 @@ async def test_a_strangers_fence_makes_the_owner_leave_and_come_back(worker: Wor
         await sequencer.start()
         await log.check(taken := await log.answered())
         assert [event.seq for event in taken.events()] == [1, 2]
-
-
-@pytest.mark.parametrize(
-    ("kind", "value"), [("room.painted", b'{"v":1}'), ("message", b'{"v":2}'), ("verdict", b'{"v":2}')]
-)
-async def test_a_newer_record_stops_an_older_sequencer_with_one_line(worker: Workers, kind: str, value: bytes) -> None:
-    sequencer = await worker("sequencer", start=False)
-    async with Log(worker.namespace.settings()) as log:
-        term = await log.append(log.events, 0, encode(Writer(v=1, id="newer")), headers=[("kind", b"writer")])
-        await log.append(log.events, 0, value, headers=record_headers(0, term, kind))
-        sequencer.spawn()
-        await stopped_with(sequencer, 70, "UnknownVersion")
 
 
 async def test_a_second_process_of_one_name_does_no_harm(worker: Workers) -> None:

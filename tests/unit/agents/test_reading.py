@@ -78,3 +78,14 @@ def test_in_silence_a_checkpoint_comes_to_repeat_nothing() -> None:
     assert reading.checkpoint(1.0).again == START
     assert reading.checkpoint(30.0).again == START
     assert reading.checkpoint(61.0) == Checkpoint(reading.written, reading.written)
+
+
+def test_what_cannot_be_read_here_holds_the_position_right_before_it() -> None:
+    reading, pipeline = fresh(), Pipeline()
+    read(reading, pipeline, 10)
+    before = reading.taker.position
+    read(reading, pipeline, 1)
+    reading.hold("too new")
+    assert reading.held == "too new"
+    pipeline.finished(pipeline.close())
+    assert reading.checkpoint(1.0).newest == before
