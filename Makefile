@@ -63,12 +63,18 @@ page: .venv/.runtime ## build the chat page if its sources changed
 
 # ---------------------------------------------------------------- checks
 
-.PHONY: check test bench faults faults-long
+.PHONY: check model model-full test bench faults faults-long
 check: .venv/.dev ## linter, format, types, import contracts
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports
+
+model: .venv/.runtime ## check the model of the sequencer's rules with spin (docs/model): half a minute
+	@$(PY) docs/model/check.py $(ARGS)
+
+model-full: .venv/.runtime ## the same within larger bounds: some minutes, up to 4 GB
+	@$(PY) docs/model/check.py --full
 
 test: .venv/.dev page ## all tests but the benchmarks and the long fault run, on real engines: make test ARGS="-k stomp"
 	@$(PYTEST) -m "not bench and not faults_long" $(ARGS)

@@ -1,4 +1,6 @@
-"""Programs that must be there: Java 17, Maven, Node, Redis. As root on Debian they are installed; else told how.
+"""Programs that must be there: Java 17, Maven, Node, Redis, and spin with gcc for the model.
+
+As root on Debian they are installed; else told how.
 
 Python and the virtual environment come before this (docker/bootstrap), since this runs in it.
 """
@@ -25,8 +27,10 @@ PACKAGES = {
     "node": "nodejs",
     "npm": "npm",
     "redis-server": "redis-server",
+    "spin": "spin",
+    "gcc": "gcc libc6-dev",
 }
-"""Debian 12's package of each program."""
+"""Debian 12's packages of each program."""
 
 Programs = Mapping[str, int]
 """Programs by name, with the oldest version that will do: 17 of Java means 17 and no other, 0 any."""
@@ -66,7 +70,7 @@ async def provide(programs: Programs, layout: Layout, progress: Progress) -> Non
     lacking = await asyncio.to_thread(missing, programs)
     if not lacking:
         return
-    packages = [PACKAGES[program] for program in lacking]
+    packages = [package for program in lacking for package in PACKAGES[program].split()]
     command = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
     names = ", ".join(lacking)
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
