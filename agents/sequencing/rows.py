@@ -165,11 +165,12 @@ class Column(Generic[T]):
             self._terms[key] = term
             value = _encode(Row(VERSION, term, src, self._decoded[key]))
             physical = physical_key(self._partition, term, key)
-            # The table has it at once: it is only ever read through this writer.
+            # The table has it at once, and what it replaces no longer: it is only ever read through this writer.
             self._data[physical] = value
-            yield Change(
-                self._name, physical, value, tuple(physical_key(self._partition, old, key) for old in obsolete)
-            )
+            replaced = tuple(physical_key(self._partition, old, key) for old in obsolete)
+            for each in replaced:
+                self._data.pop(each, None)
+            yield Change(self._name, physical, value, replaced)
         self.dirty.clear()
         if len(self._decoded) > self._decoded_max:
             self._decoded.clear()
