@@ -36,6 +36,7 @@ from chat.records import (
     header,
     record_headers,
 )
+from chat.records import Command as Asked
 from chat.rooms.decide import decide, log_time, refuse_undecodable
 
 TAKE_MAX: Final = 500
@@ -141,7 +142,7 @@ class Attempt:
         if self._task is not None and not self._task.done():
             try:
                 async with asyncio.timeout(timeout_s), self._settled:
-                    pass
+                    self._closed = True
             except TimeoutError:
                 return
 
@@ -267,7 +268,7 @@ class Attempt:
                 key = None
                 answer = refuse_undecodable("", refusal.code, refusal.message[:200], at)
             else:
-                answer = decide(rows.of(getattr(asked, "room", "")), asked, at)
+                answer = self._answer(asked, at)
             if isinstance(answer, Event):
                 rows.fold(answer)
                 last_event_at = at
@@ -286,6 +287,9 @@ class Attempt:
             metrics.sequencer_commands.labels(outcome).inc(count)
         return records, refused
 
+    def _answer(self, asked: Asked, at: int) -> Event | Verdict:
+        return decide(self.rows.of(getattr(asked, "room", "")), asked, at)
+
     async def _landed(self, base: int, written: list[Record]) -> None:
         """Our batch stands in the log from `base` on. `Fenced` if a later fence stands before it or in it."""
         taker = self._taker
@@ -299,6 +303,9 @@ class Attempt:
         for record in await self._log.read_events(self.partition, taker.offset + 1, end):
             match taker.take(record.offset, record.headers):
                 case Take.FENCE:
+                    # The rows hold answers that nobody takes, and our position names the heir's term: a snapshot that
+                    # waits for this batch would put the one under the other (docs/model, SNAPSHOT_WHEN_OUT).
+                    self._closed = True
                     raise Fenced(f"partition {self.partition}: fenced at offset {record.offset}")
                 case Take.EVENT | Take.VERDICT:
                     expected = next(mine, None)

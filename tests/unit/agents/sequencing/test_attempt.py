@@ -239,6 +239,23 @@ async def test_a_snapshot_holds_only_what_is_acknowledged() -> None:
     assert b'"src":1' in captured[1].value
 
 
+async def test_a_snapshot_that_waited_for_the_batch_behind_a_fence_is_not_taken() -> None:
+    """A rebalance was on its way, so the process does not leave, and its next snapshot would take the heir's term."""
+    log = FakeLog()
+    running = Running(log)
+    running.put()
+    await running.taken(0)
+    log.hold, log.before_append = asyncio.Event(), [FENCE]
+    running.put()
+    await log.entered.wait()
+    capture = asyncio.create_task(running.attempt.capture())
+    await turns()
+    log.hold.set()
+    assert isinstance(await running.ended, Fenced)
+    assert await capture is None
+    assert await running.attempt.capture() is None
+
+
 async def test_a_tick_makes_nothing_to_snapshot_and_all_else_does() -> None:
     log = FakeLog()
     running = Running(log)
