@@ -142,7 +142,7 @@ class Attempt:
         if self._task is not None and not self._task.done():
             try:
                 async with asyncio.timeout(timeout_s), self._settled:
-                    self._closed = True
+                    pass
             except TimeoutError:
                 return
 
