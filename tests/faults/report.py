@@ -32,6 +32,7 @@ class Result:
     events: int = 0
     rooms: int = 0
     harness_cpu_s: float = 0.0
+    harness_stall_s: float = 0.0
     wanted: dict[str, int] = field(default_factory=dict)
     """Faults that the run had to reach at least: kills, pauses, rebalances."""
 
@@ -98,7 +99,8 @@ def _lines(result: Result) -> list[str]:
         f"| kills, pauses, rebalances | {', '.join(str(count) for count in result.reached.values())} |",
         (
             f"| the harness itself | {result.harness_cpu_s:.0f} s of CPU, "
-            f"{1e6 * result.harness_cpu_s / max(1, len(receipted)):.0f} us a message with its deliveries |"
+            f"{1e6 * result.harness_cpu_s / max(1, len(receipted)):.0f} us a message with its deliveries, "
+            f"at worst {result.harness_stall_s:.2f} s late |"
         ),
         "",
         "## Compared",

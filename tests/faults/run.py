@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from tests.faults.auditor import Findings, Kind, audit_clients, audit_reader
+from tests.faults.auditor import Findings, Kind, RoomLog, audit_clients, audit_reader
 from tests.faults.faults import Fault
 from tests.faults.history import Disturbance, History, write_history
 from tests.faults.load import Crowd
 from tests.faults.plan import needs_links, plan
 from tests.faults.report import Result, write_report
 from tests.faults.silence import AFTER_S, measure
-from tests.faults.stores import audit_cassandra, audit_redis, read_log, until_written
+from tests.faults.stores import Log, audit_cassandra, audit_redis, read_log, until_written
 from tests.faults.system import System
 
 WARM_UP_S = 4.0
@@ -76,10 +76,11 @@ class Run:
             cpu_s = time.process_time()
             async with Crowd(history, system.gateways, wish.rooms, wish.writers) as crowd:
                 await self._load(crowd, plan(wish.names, self._chance, forever=wish.forever))
-                cpu_s = time.process_time() - cpu_s
+                cpu_s, stall_s = time.process_time() - cpu_s, crowd.longest_stall_s
                 seconds = history.now_s()
-                result = await self._audit(crowd)
-            result.seconds, result.harness_cpu_s = seconds, cpu_s
+                log = await self._read_everything(crowd)
+            result = await self._compare(log)
+            result.seconds, result.harness_cpu_s, result.harness_stall_s = seconds, cpu_s, stall_s
             result.rebalances, result.restarts = system.rebalances(), system.restarts()
         self._say("writing the history")
         await asyncio.to_thread(write_history, history, self._folder / "history.ndjson.gz")
@@ -173,9 +174,9 @@ class Run:
 
     # ------------------------------------------------------------ the audit
 
-    async def _audit(self, crowd: Crowd) -> Result:
-        wish, history, findings, system = self._wish, self._history, self._findings, self._system
-        settings = system.settings
+    async def _read_everything(self, crowd: Crowd) -> Log:
+        """Wait until the stores have all, read the log, and have everybody, newcomers too, read to its end."""
+        settings, findings = self._system.settings, self._findings
         await until_written(settings, WRITTEN_S, findings)
         self._say("reading the log")
         log = await read_log(settings, findings)
@@ -183,18 +184,22 @@ class Run:
         for index, room in enumerate(crowd.rooms):
             crowd.join(f"late{index}", room)
         heads = {room: log.rooms[room].head for room in crowd.rooms if room in log.rooms}
+        # Who has not come so far by then is a finding of `audit_reader`.
         await self._until(
             crowd,
             lambda: all(r.record.last_seq >= heads.get(r.record.room, 0) for r in crowd.readers),
             ANSWERED_S + sum(heads.values()) / READ_PER_S,
         )
-        self._say("comparing the clients' records, Cassandra and Redis with the log")
-        for reader in crowd.readers:
-            if reader.record.room in log.rooms:
-                audit_reader(log.rooms[reader.record.room], reader.record, findings)
+        return log
+
+    async def _compare(self, log: Log) -> Result:
+        wish, history, findings, system = self._wish, self._history, self._findings, self._system
+        self._say("comparing Cassandra, Redis and the clients' records with the log")
+        await audit_cassandra(system.settings, log.rooms, findings)
+        await audit_redis(system.settings, log.rooms, findings)
+        for record in history.records:
+            audit_reader(log.rooms.get(record.room) or RoomLog(record.room, findings), record, findings)
         audit_clients(history, log.rooms, findings)
-        await audit_cassandra(settings, log.rooms, findings)
-        await audit_redis(settings, log.rooms, findings)
         return Result(
             command=wish.command,
             seed=wish.seed,

@@ -31,6 +31,8 @@ from chat.stores.redis.writing import TAIL_EVENTS
 from tests.faults.auditor import Findings, Kind, RoomLog, audit_archive, audit_tail
 
 FETCH_MS: Final = 500
+RECORDS_MAX: Final = 500
+"""Judged in one turn of the loop, which has clients to serve meanwhile."""
 READ_S: Final = 300.0
 """The engines have been well for a while: whoever does not answer by then is a finding."""
 POLL_S: Final = 0.2
@@ -89,7 +91,7 @@ async def _read_partition(
     consumer.assign([tp])
     consumer.seek(tp, 0)
     while taker.offset + 1 < end or (taker.src < last_command and time.monotonic() < deadline):
-        for records in (await consumer.getmany(timeout_ms=FETCH_MS)).values():
+        for records in (await consumer.getmany(timeout_ms=FETCH_MS, max_records=RECORDS_MAX)).values():
             for record in records:
                 try:
                     take = taker.take(record.offset, record.headers)

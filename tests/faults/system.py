@@ -26,7 +26,7 @@ from stack import probes
 from tests.engines import ENGINES, ROOT, Stack, free_ports
 from tests.forwarder import Forwarder
 
-READY_S = 120.0
+READY_S = 240.0
 """A killed Cassandra replays its commit log before it answers."""
 SCALE_S = 150.0
 POLL_S = 0.05
@@ -52,7 +52,7 @@ class System:
         environ = {
             "ROOMLOG_PARTITIONS": str(partitions),
             # So that clients notice a gateway that stands still within seconds.
-            "ROOMLOG_HEART_BEAT_MS": "1000",
+            "ROOMLOG_HEART_BEAT_MS": "2000",
             **{f"{role.upper()}S": str(count) for role, count in counts.items()},
         }
         self.stack = Stack(data, free_ports(6), free_ports(80), namespace, environ)
@@ -150,7 +150,7 @@ class System:
             return None
         return pid
 
-    async def until_restarted(self, name: str, before: int | None, within_s: float = 30.0) -> None:
+    async def until_restarted(self, name: str, before: int | None, within_s: float = 60.0) -> None:
         """Wait until `name` is another process than `before`."""
         await self._until(lambda: self.pid(name) not in (before, None), f"{name} has a new process", within_s)
 
