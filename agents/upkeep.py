@@ -6,7 +6,9 @@ what it costs. As with every operation (agents/operations.py): each may be repea
 
 from __future__ import annotations
 
+import asyncio
 import time
+from pathlib import Path
 
 import click
 from faust.cli import argument, option
@@ -22,6 +24,7 @@ KAFKA = f"Kafka at {','.join(config.kafka_servers)}"
 PARTITION = option(
     "--partition", type=click.IntRange(0, config.partitions - 1), default=None, help="This one; else all of them."
 )
+FOLDER = argument("folder", type=click.Path(file_okay=False, path_type=Path))
 
 
 @app.command(
@@ -117,3 +120,66 @@ async def re_archive(self: Operation, wait_s: float, partition: int | None, from
                 self.say(f"partition {each.partition}: {events} events from offset {each.start.offset + 1} on{unread}")
     finally:
         await store.stop()
+
+
+@app.command(FOLDER, WAIT, base=Operation)
+async def backup(self: Operation, folder: Path, wait_s: float) -> None:
+    """Write every event of every room into files in FOLDER, while everything runs.
+
+    Finished when manifest.json is there. Each partition is whole up to a moment between begin and end.
+    """
+    from agents.upkeeping.backup import back_up  # noqa: PLC0415  (as above)
+    from chat.stores.cassandra.raw import RawArchive  # noqa: PLC0415
+
+    failpoints.arm(config.failpoint)
+    archive = RawArchive(config)
+    try:
+        await self.wait_for(wait_s, "Cassandra", archive.ready)
+        with Progress("partitions") as progress:
+            manifest = await back_up(config, archive, folder, lambda done, _: progress(done, config.partitions))
+    finally:
+        await archive.stop()
+    events, rooms = sum(part.events for part in manifest.parts), sum(part.rooms for part in manifest.parts)
+    self.say(f"{events} events of {rooms} rooms in {folder}, from {manifest.began_at} to {manifest.ended_at}")
+
+
+@app.command(
+    FOLDER,
+    WAIT,
+    option(
+        "--new-epoch", is_flag=True, default=False, help="Clients saw more than the backup has: renumber all rooms."
+    ),
+    base=Operation,
+)
+async def restore(self: Operation, folder: Path, wait_s: float, new_epoch: bool) -> None:
+    """Bring a backup back into an empty namespace, before any worker of it is started.
+
+    Makes keyspace and topics, writes the archive, the sequencer's tables, and empties Redis.
+    """
+    from agents.upkeeping import files, rebuilding  # noqa: PLC0415  (as above)
+    from agents.upkeeping import restore as restoring  # noqa: PLC0415
+    from chat.log.topics import create_topics  # noqa: PLC0415
+    from chat.stores.cassandra import migrations  # noqa: PLC0415
+    from chat.stores.cassandra.archive import ArchiveStore  # noqa: PLC0415
+    from chat.stores.redis import Projection  # noqa: PLC0415
+
+    failpoints.arm(config.failpoint)
+    manifest = await asyncio.to_thread(files.read_manifest, folder)
+    ends = restoring.all_ends(folder, manifest)
+    await self.wait_for(wait_s, KAFKA, lambda: create_topics(config))
+    await asyncio.to_thread(migrations.migrate, config, wait_s=wait_s, say=self.say)
+    store, projection = ArchiveStore(config), Projection(config)
+    async with rebuilding.engines(config) as (log, archive):
+        try:
+            await self.wait_for(wait_s, f"{KAFKA} and Cassandra", lambda: rebuilding.connect(config, log, archive))
+            await restoring.check_empty(config, log, archive, ends)
+            with Progress("events") as progress:
+                await restoring.write_archive(store, folder, manifest, progress)
+            await restoring.make_tables(config, log, archive, self.say)
+            await self.wait_for(wait_s, "Redis", projection.clear)
+            if new_epoch:
+                self.say(f"{await restoring.renumber(config, ends.values())} rooms get a new epoch from the sequencer")
+        finally:
+            await store.stop()
+            await projection.stop()
+    self.say(f"{len(ends)} rooms restored from {folder}: start the workers")

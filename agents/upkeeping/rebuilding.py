@@ -33,12 +33,11 @@ async def engines(settings: Settings) -> AsyncIterator[tuple[Log, RawArchive]]:
         await archive.stop()
 
 
-async def due(settings: Settings, log: Log, archive: RawArchive, wanted: Iterable[int]) -> list[int]:
-    """Which of the `wanted` partitions may be rebuilt now; both engines answer when it returns.
+async def connect(settings: Settings, log: Log, archive: RawArchive) -> None:
+    """Return when both engines answer.
 
     Raises:
-        RoomlogError: a sequencer is running, and none of them stands still.
-        Unavailable: an engine does not answer.
+        Unavailable: one does not.
     """
     await archive.ready()
     try:
@@ -46,6 +45,16 @@ async def due(settings: Settings, log: Log, archive: RawArchive, wanted: Iterabl
     except (KafkaError, OSError) as error:
         await log.stop()
         raise Unavailable(f"Kafka at {','.join(settings.kafka_servers)}: {error!r}") from None
+
+
+async def due(settings: Settings, log: Log, archive: RawArchive, wanted: Iterable[int]) -> list[int]:
+    """Which of the `wanted` partitions may be rebuilt now; both engines answer when it returns.
+
+    Raises:
+        RoomlogError: a sequencer is running, and none of them stands still.
+        Unavailable: an engine does not answer.
+    """
+    await connect(settings, log, archive)
     wanted = list(wanted)
     members = await live_members(settings, "sequencer")
     if not members:

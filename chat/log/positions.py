@@ -106,6 +106,8 @@ async def commit(settings: Settings, role: str, positions: Mapping[int, Position
         Unavailable: Kafka does not answer.
     """
     topic = settings.topic(TOPIC_OF_GROUP[role])
+    # What a sequencer wants next is a command: the one after the last that was answered.
+    commands = TOPIC_OF_GROUP[role] == COMMANDS
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.kafka_servers, group_id=settings.group_of(role), enable_auto_commit=False
     )
@@ -114,7 +116,9 @@ async def commit(settings: Settings, role: str, positions: Mapping[int, Position
         consumer.assign([TopicPartition(topic, partition) for partition in positions])
         await consumer.commit(
             {
-                TopicPartition(topic, partition): OffsetAndMetadata(position.offset + 1, position.encode())
+                TopicPartition(topic, partition): OffsetAndMetadata(
+                    (position.src if commands else position.offset) + 1, position.encode()
+                )
                 for partition, position in positions.items()
             }
         )
