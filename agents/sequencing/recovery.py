@@ -147,6 +147,9 @@ async def begin_attempts(
                     raise StaleRows(f"partition {partition}: rows are older than the log's beginning {beginning}")
                 results.append(Lost(partition, _lost_events(partition, newest, beginning), newest))
                 continue
+            if known is not None and rows.count < known.rows:
+                results.append(Lost(partition, _lost_rows(partition, rows.count, known), known))
+                continue
             restoring[tp] = Restoring(partition, rows, secrets.token_hex(FENCE_ID_BYTES))
         failpoint("recovery-before-fence")
         await asyncio.gather(*(log.append_fence(each.partition, each.fence_id, worker) for each in restoring.values()))
@@ -206,6 +209,14 @@ def _lost_events(partition: int, newest: Checkpoint | None, beginning: int) -> s
     return (
         f"partition {partition} stands still: its events begin at {beginning}, its rows end at {known}; "
         f"run `faust -A app rebuild-tables --partition {partition}` (docs/operations.md, lost events)"
+    )
+
+
+def _lost_rows(partition: int, held: int, checkpoint: Checkpoint) -> str:
+    return (
+        f"partition {partition} stands still: its changelogs hold {held} of the {checkpoint.rows} rows that its "
+        f"checkpoint at {checkpoint.offset} vouches for; run `faust -A app rebuild-tables --partition {partition}` "
+        "(docs/operations.md, lost events)"
     )
 
 

@@ -46,6 +46,9 @@ class Checkpoint(msgspec.Struct, frozen=True):
     term: int
     at: int
     """Log time of the last record taken."""
+    rows: int = 0
+    """How many rows it vouches for, of any age: none ever goes, so fewer means that a changelog has lost some. 0: an
+    older Roomlog wrote it and did not count."""
 
     @property
     def position(self) -> Position:
@@ -131,6 +134,11 @@ class Column(Generic[T]):
         self._older: dict[str, list[int]] = {}
         self.dirty: set[str] = set()
 
+    @property
+    def count(self) -> int:
+        """Keys that stand in the table."""
+        return len(self._terms)
+
     def load(self, term: int, key: str) -> None:
         """A row of `term` stands in the table: the highest term of each key counts."""
         known = self._terms.setdefault(key, term)
@@ -149,6 +157,10 @@ class Column(Generic[T]):
             row = self._decode(self._data[physical_key(self._partition, term, key)]).row
             self._decoded[key] = row
             return row
+
+    def keys(self) -> Iterator[str]:
+        """Every key that has a row, or had one."""
+        return iter(self._terms.keys() | self._decoded.keys())
 
     def put(self, key: str, row: T | None) -> None:
         """The row has changed (None: it ended)."""
@@ -217,6 +229,11 @@ class Rows:
         self.senders = _OfRoom(self._senders)
         self._room = ""
 
+    @property
+    def count(self) -> int:
+        """Rows that stand in the tables, checkpoints aside: one for each logical key."""
+        return sum(self._columns[name].count for name in TABLES[:-1])
+
     def load(self, table: str, term: int, key: str) -> None:
         """A row of `table` is in the table's data."""
         self._columns[table].load(term, key)
@@ -235,6 +252,14 @@ class Rows:
     def head(self) -> Head | None:
         """Of the room chosen by `of`."""
         return self._heads.get(self._room)
+
+    def rooms(self) -> Iterator[str]:
+        """Every room that has a head."""
+        return self._heads.keys()
+
+    def assume(self, room: str, head: Head) -> None:
+        """Have the head of `room` be this one: for an operation that accepts a loss, and nobody else."""
+        self._heads.put(room, head)
 
     def fold(self, event: Event) -> None:
         """Take `event` into the rows it concerns. Harmless to repeat."""
@@ -263,7 +288,7 @@ class Rows:
         """
         term, src = checkpoint.term if term is None else term, checkpoint.src
         changes = [change for name in TABLES[:-1] for change in self._columns[name].capture(term, src)]
-        self._checkpoints.put("", checkpoint)
+        self._checkpoints.put("", msgspec.structs.replace(checkpoint, rows=self.count))
         (last,) = self._checkpoints.capture(term, src)
         return changes, last
 

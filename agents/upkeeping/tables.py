@@ -74,9 +74,12 @@ class Rebuilt(NamedTuple):
         )
 
 
-def stands_still(extent: Extent, checkpoint: Checkpoint | None) -> bool:
-    """Whether a sequencer can do nothing with this partition: the log does not reach back to the newest checkpoint."""
-    return (-1 if checkpoint is None else checkpoint.offset) + 1 < extent.beginning
+def stands_still(extent: Extent, rows: Rows) -> bool:
+    """Whether a sequencer can do nothing with these rows: some are lost, or the log does not reach back to them."""
+    checkpoint = rows.checkpoint
+    if checkpoint is None:
+        return extent.beginning > 0
+    return checkpoint.offset + 1 < extent.beginning or rows.count < checkpoint.rows
 
 
 class TableBuilder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -28,9 +29,9 @@ pytestmark = pytest.mark.timeout(300)
 ROOMS = 6
 
 
-async def without_changelogs(settings: Settings) -> None:
+async def without_changelogs(settings: Settings, tables: Sequence[str] = TABLES) -> None:
     """The changelogs are gone, and made anew."""
-    names = [settings.topic(changelog(table)) for table in TABLES]
+    names = [settings.topic(changelog(table)) for table in tables]
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_servers)
     await admin.start()
     try:
@@ -208,6 +209,23 @@ async def test_on_a_whole_log_it_comes_to_what_the_log_says(worker: Workers) -> 
         await goes_on(log, before)
         taken = await log.answered()
         await log.check(taken)
+
+
+@pytest.mark.parametrize("table", TABLES[:-1])
+async def test_a_changelog_that_was_lost_alone_is_noticed_before_a_number_is_given_twice(
+    worker: Workers, table: str
+) -> None:
+    namespace, settings = worker.namespace, worker.namespace.settings()
+    async with Log(settings) as log:
+        before = await lived_in(worker, log)
+        await without_changelogs(settings, [table])
+        sequencer = worker.all[1]
+        sequencer.spawn()
+        await until(lambda: "partition_stopped" in sequencer.log(), "it stands still")
+        assert "vouches for; run `faust -A app rebuild-tables --partition" in sequencer.log()
+        await rebuilt(namespace)
+        await sequencer.restart()
+        await goes_on(log, before)
 
 
 async def test_while_a_healthy_sequencer_runs_it_is_refused(worker: Workers) -> None:

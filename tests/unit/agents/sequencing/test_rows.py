@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from agents.sequencing import rows as module
@@ -51,8 +52,28 @@ def test_what_was_captured_is_read_back() -> None:
         assert again.of(room).head == rows.of(room).head is not None
     assert again.of("lobby").members.get("bob") == rows.of("lobby").members.get("bob") is not None
     assert again.of("lobby").senders.get("ann").recent == {"a": 1}
-    assert again.checkpoint == checkpoint(2, 7)
+    assert again.checkpoint == msgspec.structs.replace(checkpoint(2, 7), rows=again.count)
     assert again.checkpoint.position == Position(12, 2, 7)
+
+
+def test_a_checkpoint_counts_the_rows_that_it_vouches_for_by_logical_key() -> None:
+    data = tables()
+    old = Rows(3, data)
+    do(old, post("one"), post("two"))
+    old.capture(checkpoint(1, 4))
+    assert old.checkpoint.rows == 6  # a head, an owner, a sender each
+    new = reloaded(data)
+    do(new, post("two", "bob"), at=2000)  # an older term's row of "two" stands beside the new one
+    new.capture(checkpoint(2, 9))
+    assert new.checkpoint.rows == reloaded(data).count == 7
+    del data["rooms"][physical_key(3, 4, "one")]
+    assert reloaded(data).count < reloaded(data).checkpoint.rows
+
+
+def test_a_checkpoint_of_an_older_roomlog_counts_nothing() -> None:
+    data = tables()
+    data["checkpoints"][physical_key(3, 4, "")] = b'{"v":1,"term":4,"src":1,"row":{"offset":2,"src":1,"term":4,"at":9}}'
+    assert reloaded(data).checkpoint.rows == 0
 
 
 def test_only_what_changed_is_captured_again() -> None:
