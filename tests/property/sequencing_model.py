@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from agents.sequencing.recovery import Restoring
-from agents.sequencing.rows import TABLES, Change, Checkpoint, Rows, load_rows
+from agents.sequencing.rows import TABLES, Change, Checkpoint, Rows, load_rows, split_key
 from chat.errors import Code, LogHole
 from chat.log.producer import Record
 from chat.log.taking import START, Position, Take, Taker
@@ -37,6 +37,29 @@ class Weakness(Enum):
     ROWS_READ_BEFORE_CHECKPOINTS = auto()
     FENCE_BEFORE_ROWS = auto()
     FENCE_KNOWN_BY_WORKER = auto()
+    END_READ_BEFORE_THE_FENCE = auto()
+    """A new owner folds to an end that it looked up before its fence was there."""
+    POSITION_FROM_COMMITS = auto()
+    """A new owner goes on at the offset that the group has committed."""
+    SNAPSHOT_WHEN_OUT = auto()
+    SNAPSHOTS_NOT_IDEMPOTENT = auto()
+    """A row that was sent twice may land a second time, later."""
+    ALL_OLD_ROWS_DELETED = auto()
+    """With a snapshot every row of an older term goes, not only those that it replaces."""
+    ENDED_ROWS_DELETED = auto()
+    """A membership that ends is deleted, not kept as ended."""
+    COMPACTED_WHILE_READ = auto()
+    """Compaction does not wait: a row goes after the changelog's end was looked up, and the newer one lies behind."""
+    STOPPED_BY_OLD_ROWS = auto()
+    """Rows that are older than the log's beginning stop the partition, though newer ones are there."""
+    POSITION_RESET = auto()
+    """A reader whose position is gone goes on at the log's beginning by itself."""
+    FIRST_RECORD_TRUSTED = auto()
+    """A tail begins at the log's end and believes the first record that it meets."""
+    FENCE_WAITED_FOR = auto()
+    """A tail begins at the log's beginning and takes nothing before it has met a fence."""
+    TERM_OF_THE_LAST_TAKEN = auto()
+    """A reader's checkpoint names the term of the last record taken, not of the last fence read."""
 
 
 @dataclass
@@ -67,6 +90,17 @@ class TrustingTaker(Taker):
         return super().take(offset, headers)
 
 
+class Reader:
+    """A gateway's tail or a durable reader: where it is, and what it has taken."""
+
+    def __init__(self, taker: Taker) -> None:
+        self.taker = taker
+        self.taken: list[bytes | None] = []
+        self.last_term = -1
+        """Of the last record taken."""
+        self.believes_the_next = False
+
+
 class Model:
     """One partition: commands, events, changelogs, and whoever writes."""
 
@@ -76,6 +110,10 @@ class Model:
         self.log: list[Record] = []
         self.changelogs: dict[str, dict[bytes, bytes]] = {table: {} for table in TABLES}
         self.writers: list[Owner] = []
+        self.beginning = 0
+        """First offset that has not been trimmed. The model keeps what is gone, so that it can check the whole."""
+        self.handed_over = 0
+        """Next offset of the commands by the group's commits: Faust acknowledges what an agent has been given."""
         self._names = itertools.count()
 
     # ------------------------------------------------------------ the world
@@ -91,14 +129,34 @@ class Model:
         """The tables as a recovery reads them, checkpoints first: nothing lands in between here."""
         return {table: dict(rows) for table, rows in self.changelogs.items()}
 
-    def fence(self, data: dict[str, dict[bytes, bytes]]) -> Owner:
-        """Append a fence for an attempt that has read `data`, and fold up to it."""
+    def trim(self) -> None:
+        """The log is cut at the newest checkpoint, if there is one."""
+        checkpoint = self.newest_checkpoint()
+        if checkpoint is not None:
+            self.beginning = max(self.beginning, checkpoint.offset + 1)
+
+    def fence(self, data: dict[str, dict[bytes, bytes]], saw_end: int | None = None) -> Owner:
+        """Append a fence for an attempt that has read `data`, and fold up to it.
+
+        `saw_end` is the log's end when it looked, for the weakness that relies on that.
+        """
+        if self._known(data) + 1 < self.beginning and self.weakness is not Weakness.POSITION_RESET:
+            # As recovery.begin_attempts: such an attempt leaves, and the next one reads the newer rows.
+            assert self.weakness is not Weakness.STOPPED_BY_OLD_ROWS, "stands still though nothing is lost"
+            data = self.read_rows()
+            assert self._known(data) + 1 >= self.beginning, "stands still"
         name = "worker" if self.weakness is Weakness.FENCE_KNOWN_BY_WORKER else f"attempt-{next(self._names)}"
         rows = load_rows([0], data)[0]  # type: ignore[arg-type]
         restoring = Restoring(0, rows, name)
         if self.weakness is Weakness.READERS_TRUST_ANY_TERM:
             restoring.taker = TrustingTaker(restoring.taker.position)
-        if self.weakness is Weakness.NO_FENCE and any(dict(r.headers)["kind"] == b"writer" for r in self.log):
+        if restoring.taker.offset + 1 < self.beginning:
+            restoring.taker.offset = self.beginning - 1
+        if self.weakness is Weakness.END_READ_BEFORE_THE_FENCE and saw_end is not None:
+            self.fold_to_the_end(restoring, saw_end)
+            self.append_fence(name)
+            restoring.taker = Taker(Position(len(self.log) - 1, restoring.taker.src, len(self.log) - 1))
+        elif self.weakness is Weakness.NO_FENCE and any(dict(r.headers)["kind"] == b"writer" for r in self.log):
             self.fold_to_the_end(restoring)
         else:
             self.append_fence(name)
@@ -106,16 +164,22 @@ class Model:
         if self.weakness is Weakness.ROWS_OF_THE_FOLD_NOT_DIRTY:
             for column in rows._columns.values():
                 column.dirty.clear()
+        if self.weakness is Weakness.POSITION_FROM_COMMITS:
+            restoring.taker.src = self.handed_over - 1
         writer = Owner(name, rows, restoring.taker, restoring.clock.at, restoring.taker.src + 1, data)
         self.writers.append(writer)
         return writer
 
+    def _known(self, data: dict[str, dict[bytes, bytes]]) -> int:
+        checkpoint = load_rows([0], data)[0].checkpoint  # type: ignore[arg-type]
+        return -1 if checkpoint is None else checkpoint.offset
+
     def append_fence(self, name: str) -> None:
         self.log.append(Record(None, encode(Writer(v=1, id=name)), [("kind", b"writer")]))
 
-    def fold_to_the_end(self, restoring: Restoring) -> None:
+    def fold_to_the_end(self, restoring: Restoring, end: int | None = None) -> None:
         """What a recovery without a fence does."""
-        for offset, record in enumerate(self.log):
+        for offset, record in enumerate(self.log[:end]):
             if offset > restoring.taker.offset:
                 restoring.feed(
                     SimpleNamespace(offset=offset, headers=tuple(record.headers), value=record.value, timestamp=0)
@@ -148,6 +212,7 @@ class Model:
                 kind = answer.kind
             records.append(Record(b"", encode(answer), record_headers(writer.next_, writer.taker.term, kind)))
             writer.next_ += 1
+        self.handed_over = writer.next_
         return records
 
     def land(self, writer: Owner, batch: list[Record]) -> None:
@@ -174,13 +239,14 @@ class Model:
 
     def snapshot(self, writer: Owner) -> None:
         """Capture acknowledged state; its records wait to become visible, in order."""
-        if writer.dead or writer.out:
+        if writer.dead or (writer.out and self.weakness is not Weakness.SNAPSHOT_WHEN_OUT):
             return
         offset, src, term = writer.taker.position
         changes, checkpoint = writer.rows.capture(Checkpoint(offset, src, term, writer.at))
 
         def own(change: Change) -> tuple[str, Record | None]:
-            return change.table, Record(self._key(change.key), change.value, [])
+            ended = self.weakness is Weakness.ENDED_ROWS_DELETED and b'"role":"none"' in change.value
+            return change.table, Record(self._key(change.key), None if ended else change.value, [])
 
         rows = [own(change) for change in changes]
         last = [own(checkpoint)]
@@ -189,6 +255,13 @@ class Model:
             for change in (*changes, checkpoint)
             for key in change.obsolete
         ]
+        if self.weakness is Weakness.ALL_OLD_ROWS_DELETED:
+            deletions = [
+                (table, Record(key, None, []))
+                for table, of_table in writer.data.items()
+                for key in of_table
+                if split_key(key)[1] < term
+            ]
         if self.weakness is Weakness.CHECKPOINT_BEFORE_ITS_ROWS:
             writer.pending += last + rows + deletions
         elif self.weakness is Weakness.OLD_ROWS_DELETED_BEFORE_OWN:
@@ -222,6 +295,41 @@ class Model:
     def newest_checkpoint(self) -> Checkpoint | None:
         """Where a new reader may begin."""
         return load_rows([0], self.read_rows())[0].checkpoint  # type: ignore[arg-type]
+
+    def tail_begins(self) -> Reader:
+        """A gateway starts: its tail begins at the newest checkpoint, or at offset 0 of a log that is whole."""
+        if self.weakness is Weakness.FIRST_RECORD_TRUSTED:
+            reader = Reader(Taker(Position(len(self.log) - 1, len(self.commands) - 1, -1)))
+            reader.believes_the_next = True
+            return reader
+        if self.weakness is Weakness.FENCE_WAITED_FOR:
+            return Reader(Taker(Position(self.beginning - 1, -1, -1)))
+        checkpoint = self.newest_checkpoint()
+        assert checkpoint is not None or self.beginning == 0, "a tail has nowhere to begin"
+        return Reader(Taker(START if checkpoint is None else checkpoint.position))
+
+    def follow(self, reader: Reader, count: int | None = None) -> None:
+        """`reader` reads the next `count` records (None: to the end)."""
+        start = reader.taker.offset + 1
+        assert start >= self.beginning, "its position is gone"
+        for offset in range(start, len(self.log) if count is None else min(len(self.log), start + count)):
+            headers = tuple(self.log[offset].headers)
+            if reader.believes_the_next and (term := header(headers, "term")) is not None:
+                reader.taker = Taker(Position(offset - 1, int(header(headers, "src") or b"0") - 1, int(term)))
+                reader.believes_the_next = False
+            if reader.taker.take(offset, headers) in (Take.EVENT, Take.VERDICT):
+                reader.taken.append(self.log[offset].value)
+                reader.last_term = int(header(headers, "term") or b"-1")
+
+    def restarted(self, reader: Reader) -> Reader:
+        """`reader` was killed and begins again where its checkpoint says; what it took stays in its store."""
+        offset, src, term = reader.taker.position
+        if self.weakness is Weakness.TERM_OF_THE_LAST_TAKEN:
+            term = reader.last_term
+        again = Reader(Taker(Position(offset, src, term)))
+        again.taken = reader.taken
+        again.last_term = reader.last_term
+        return again
 
     def taken(self, start: Position = START) -> list[Record]:
         """What a reader that begins at `start` takes."""

@@ -8,7 +8,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from chat.log.taking import Taker
 from chat.records import Command, JoinRoom, LeaveRoom, PostMessage, RenumberRoom, Tick, WatchRoom
-from tests.property.sequencing_model import Model, Owner
+from tests.property.sequencing_model import Model, Owner, Reader
 
 ROOMS = st.sampled_from(["a", "b"])
 PEOPLE = st.sampled_from(["ann", "bob"])
@@ -50,7 +50,7 @@ class Partition(RuleBasedStateMachine):
         self.model = Model()
         self.half_read: list[dict[str, dict[bytes, bytes]]] = []
         self.on_their_way: list[tuple[Owner, list]] = []
-        self.readers: list[tuple[Taker, list[bytes | None]]] = []
+        self.readers: list[Reader] = []
 
     @initialize(target=writers)
     def first_owner(self) -> Owner:
@@ -117,6 +117,29 @@ class Partition(RuleBasedStateMachine):
             whole = [record.value for record in self.model.taken()]
             rest = [record.value for record in self.model.taken(checkpoint.position)]
             assert rest == whole[checkpoint.src + 1 :]
+
+    @rule()
+    def the_log_is_trimmed(self) -> None:
+        self.model.trim()
+
+    @rule()
+    def a_reader_begins_at_the_start(self) -> None:
+        if self.model.beginning == 0:
+            self.readers.append(Reader(Taker()))
+
+    @precondition(lambda self: self.readers)
+    @rule(data=st.data(), count=st.integers(1, 4), killed=st.booleans())
+    def a_reader_reads_on_and_may_be_killed(self, data: st.DataObject, count: int, killed: bool) -> None:
+        at = data.draw(st.integers(0, len(self.readers) - 1))
+        reader = self.readers[at]
+        if reader.taker.offset + 1 < self.model.beginning:
+            del self.readers[at]
+            return
+        self.model.follow(reader, count)
+        whole = [record.value for record in self.model.taken()]
+        assert reader.taken == whole[: len(reader.taken)]
+        if killed:
+            self.readers[at] = self.model.restarted(reader)
 
     @invariant()
     def readers_take_what_the_rules_say(self) -> None:

@@ -12,7 +12,7 @@ import pytest
 from agents.sequencing.recovery import Restoring
 from agents.sequencing.rows import load_rows
 from chat.errors import BrokenInvariant
-from chat.records import PostMessage, decode_event
+from chat.records import JoinRoom, LeaveRoom, PostMessage, decode_event
 from tests.property.sequencing_model import Model, Weakness
 
 Trace = Callable[[Model], None]
@@ -200,6 +200,194 @@ def a_restarted_worker_adopts_its_dead_term(model: Model) -> None:
     post(model, "a")
     model.write(again)
     assert len(model.taken()) == 1, "nobody takes what the restarted worker writes"
+
+
+@without(Weakness.END_READ_BEFORE_THE_FENCE)
+def a_batch_lands_between_the_end_that_was_seen_and_the_fence(model: Model) -> None:
+    old = model.start()
+    post(model, "a", "x")
+    post(model, "a")
+    late = model.decide(old, 1)
+    end = len(model.log)
+    model.land(old, late)
+    heir = model.fence(model.read_rows(), saw_end=end)
+    heir.strict = True
+    model.write(heir, 2)
+    dense(model)
+
+
+@without(Weakness.POSITION_FROM_COMMITS)
+def a_command_was_handed_over_and_its_owner_died(model: Model) -> None:
+    owner = model.start()
+    post(model, "a")
+    post(model, "a")
+    model.decide(owner, 1)
+    model.kill(owner)
+    finish(model)
+
+
+@without(Weakness.SNAPSHOT_WHEN_OUT)
+def who_is_out_snapshots_under_its_heirs_term(model: Model) -> None:
+    old = model.start()
+    heir = model.start()
+    post(model, "a")
+    model.write(old)
+    assert old.out
+    model.snapshot(old)
+    model.show(old)
+    model.kill(heir)
+    finish(model)
+
+
+@without(Weakness.SNAPSHOTS_NOT_IDEMPOTENT)
+def a_row_that_was_sent_again_lands_after_a_newer_one(model: Model) -> None:
+    owner = model.start()
+    post(model, "a")
+    model.write(owner)
+    model.snapshot(owner)
+    sent_again = owner.pending[:1]
+    model.show(owner)
+    post(model, "a")
+    model.write(owner)
+    model.snapshot(owner)
+    model.show(owner)
+    if model.weakness is Weakness.SNAPSHOTS_NOT_IDEMPOTENT:
+        owner.pending += sent_again
+        model.show(owner)
+    model.kill(owner)
+    post(model, "a")
+    finish(model)
+
+
+@without(Weakness.ALL_OLD_ROWS_DELETED)
+def a_row_that_nobody_changed_goes_with_its_term(model: Model) -> None:
+    first = model.start()
+    post(model, "a")
+    post(model, "b")
+    model.write(first, 2)
+    model.snapshot(first)
+    model.show(first)
+    model.kill(first)
+    second = model.start()
+    post(model, "a")
+    model.write(second)
+    model.snapshot(second)
+    model.show(second)
+    model.kill(second)
+    post(model, "b")
+    finish(model)
+
+
+@without(Weakness.ENDED_ROWS_DELETED)
+def somebody_leaves_and_an_old_row_brings_them_back(model: Model) -> None:
+    zombie = model.start()
+    post(model, "a")
+    model.append_command(JoinRoom(v=1, room="a", sender="bob"), 1)
+    model.write(zombie, 2)
+    model.snapshot(zombie)
+    owner = model.start()
+    model.append_command(LeaveRoom(v=1, room="a", sender="bob"), 1)
+    model.write(owner)
+    model.snapshot(owner)
+    model.show(owner)
+    model.show(zombie)
+    model.kill(owner)
+    model.append_command(LeaveRoom(v=1, room="a", sender="bob"), 1)
+    finish(model)
+    model.check()
+
+
+@without(Weakness.COMPACTED_WHILE_READ)
+def a_row_is_compacted_between_the_end_and_the_reading(model: Model) -> None:
+    owner = model.start()
+    post(model, "a")
+    model.write(owner)
+    model.snapshot(owner)
+    model.show(owner)
+    before = model.read_rows()
+    post(model, "a")
+    model.write(owner)
+    model.snapshot(owner)
+    model.show(owner)
+    if model.weakness is Weakness.COMPACTED_WHILE_READ:
+        before["rooms"] = {key: row for key, row in before["rooms"].items() if model.changelogs["rooms"][key] == row}
+    model.kill(owner)
+    heir = model.fence(before)
+    post(model, "a")
+    model.write(heir)
+    dense(model)
+
+
+def two_posts_snapshotted_and_trimmed(model: Model) -> dict[str, dict[bytes, bytes]]:
+    """The rows as somebody read them before."""
+    owner = model.start()
+    before = model.read_rows()
+    post(model, "a", "x")
+    post(model, "a")
+    model.write(owner, 2)
+    model.snapshot(owner)
+    model.show(owner)
+    model.trim()
+    model.kill(owner)
+    return before
+
+
+@without(Weakness.STOPPED_BY_OLD_ROWS)
+def the_log_is_trimmed_past_rows_that_somebody_has_just_read(model: Model) -> None:
+    model.fence(two_posts_snapshotted_and_trimmed(model))
+    post(model, "a")
+    finish(model)
+
+
+@without(Weakness.POSITION_RESET)
+def a_recovery_whose_position_is_gone_begins_where_the_log_does(model: Model) -> None:
+    heir = model.fence(two_posts_snapshotted_and_trimmed(model))
+    heir.strict = True
+    post(model, "a")
+    model.write(heir, 3)
+    dense(model)
+    assert len(model.taken()) == 3
+
+
+@without(Weakness.FIRST_RECORD_TRUSTED)
+def the_first_record_that_a_tail_meets_is_a_zombies(model: Model) -> None:
+    zombie = model.start()
+    model.start()
+    tail = model.tail_begins()
+    post(model, "a")
+    model.land(zombie, model.decide(zombie, 1))
+    model.follow(tail)
+    assert tail.taken == [], "a RECEIPT is sent for what nobody else takes"
+
+
+@without(Weakness.FENCE_WAITED_FOR)
+def the_only_fence_has_been_trimmed(model: Model) -> None:
+    owner = model.start()
+    post(model, "a")
+    model.write(owner)
+    model.snapshot(owner)
+    model.show(owner)
+    model.trim()
+    tail = model.tail_begins()
+    post(model, "a")
+    model.write(owner)
+    model.follow(tail)
+    assert len(tail.taken) == 1, "the tail never begins"
+
+
+@without(Weakness.TERM_OF_THE_LAST_TAKEN)
+def a_reader_restarts_behind_a_fence_and_a_zombie_writes(model: Model) -> None:
+    zombie = model.start()
+    post(model, "a")
+    model.write(zombie)
+    model.start()
+    reader = model.tail_begins()
+    model.follow(reader)
+    reader = model.restarted(reader)
+    post(model, "a")
+    model.land(zombie, model.decide(zombie, 1))
+    model.follow(reader)
+    assert reader.taken == [record.value for record in model.taken()]
 
 
 @pytest.mark.parametrize("weakness", Weakness, ids=lambda weakness: weakness.name.lower())
