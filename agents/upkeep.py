@@ -27,6 +27,11 @@ PARTITION = option(
 FOLDER = argument("folder", type=click.Path(file_okay=False, path_type=Path))
 
 
+def tell(line: str) -> None:
+    """Say how far it is, on standard error: what an operation did goes to standard output."""
+    click.echo(line, err=True)
+
+
 @app.command(
     WAIT,
     option("--keep-days", type=float, default=None, help="Days to keep; else ROOMLOG_EVENTS_RETENTION_DAYS."),
@@ -48,7 +53,7 @@ async def trim(self: Operation, wait_s: float, keep_days: float | None, dry_run:
     if dry_run:
         self.say(f"{sum(c.last + 1 - c.extent.beginning for c in cuts if c.origin)} records would be deleted")
         return
-    self.say(f"{await trimming.trim(config, cuts, self.say)} records deleted")
+    self.say(f"{await trimming.trim(config, cuts, self.say, tell)} records deleted")
 
 
 @app.command(
@@ -74,7 +79,7 @@ async def begin_at_base(self: Operation, role: str, wait_s: float, partition: in
 async def rebuild_tables(self: Operation, wait_s: float, partition: int | None) -> None:
     """Make the sequencer's tables again from Cassandra and the log, where their changelogs are gone.
 
-    While a sequencer runs, only partitions that stand still; restart it afterwards.
+    While a sequencer runs, only partitions that stand still: it notices by itself.
     """
     from agents.upkeeping import rebuilding  # noqa: PLC0415  (as above)
 
@@ -83,7 +88,7 @@ async def rebuild_tables(self: Operation, wait_s: float, partition: int | None) 
     engines = f"{KAFKA} and Cassandra"
     async with rebuilding.engines(config) as (log, archive):
         due = await self.wait_for(wait_s, engines, lambda: rebuilding.due(config, log, archive, wanted))
-        async for rebuilt in rebuilding.rebuild(config, log, archive, due, self.say):
+        async for rebuilt in rebuilding.rebuild(config, log, archive, due, tell):
             self.say(str(rebuilt))
 
 
@@ -175,7 +180,7 @@ async def restore(self: Operation, folder: Path, wait_s: float, new_epoch: bool)
             await restoring.check_empty(config, log, archive, ends)
             with Progress("events") as progress:
                 await restoring.write_archive(store, folder, manifest, progress)
-            await restoring.make_tables(config, log, archive, self.say)
+            await restoring.make_tables(config, log, archive, self.say, tell)
             await self.wait_for(wait_s, "Redis", projection.clear)
             if new_epoch:
                 self.say(f"{await restoring.renumber(config, ends.values())} rooms get a new epoch from the sequencer")

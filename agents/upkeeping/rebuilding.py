@@ -71,7 +71,7 @@ async def due(settings: Settings, log: Log, archive: RawArchive, wanted: Iterabl
 
 
 async def rebuild(
-    settings: Settings, log: Log, archive: RawArchive, partitions: list[int], say: Callable[[str], None]
+    settings: Settings, log: Log, archive: RawArchive, partitions: list[int], tell: Callable[[str], None]
 ) -> AsyncIterator[Rebuilt]:
     """Rebuild `partitions`, one after the other.
 
@@ -79,9 +79,9 @@ async def rebuild(
         RoomlogError: see `TableBuilder.rebuild`; the partitions before are done.
         Unavailable: an engine does not answer.
     """
-    builder = TableBuilder(settings, log, archive, say)
+    builder = TableBuilder(settings, log, archive, tell)
     census = await take_census(settings, archive, partitions)
-    say(f"{sum(map(len, census.values()))} rooms in {len(partitions)} partitions")
+    tell(f"{sum(map(len, census.values()))} rooms in {len(partitions)} partitions")
     for partition in partitions:
         base = (await read_bases(settings)).get(partition)
         extent = (await extents(settings, settings.topic(EVENTS)))[partition]

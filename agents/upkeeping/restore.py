@@ -144,14 +144,14 @@ def _stored(value: bytes) -> Stored:
         raise BrokenInvariant(f"the backup holds a line that is no event: {refused.message}") from None
 
 
-async def make_tables(settings: Settings, log: Log, archive: RawArchive, say: Say) -> dict[int, Position]:
+async def make_tables(settings: Settings, log: Log, archive: RawArchive, say: Say, tell: Say) -> dict[int, Position]:
     """Make the tables of every partition, and the log begin behind them; the positions where readers begin.
 
     Raises:
         RoomlogError: Cassandra does not hold what was written to it.
         Unavailable: an engine does not answer.
     """
-    builder = TableBuilder(settings, log, archive, say)
+    builder = TableBuilder(settings, log, archive, tell)
     census = await take_census(settings, archive, range(settings.partitions))
     positions: dict[int, Position] = {}
     async with running_producer(settings, "restore") as producer:

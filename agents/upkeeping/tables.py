@@ -85,12 +85,12 @@ def stands_still(extent: Extent, rows: Rows) -> bool:
 class TableBuilder:
     """Rebuilds the tables of partitions, one after the other: the rows of one partition are in memory at a time."""
 
-    def __init__(self, settings: Settings, log: Log, archive: RawArchive, say: Say) -> None:
-        """`log` must be started; `archive` may be connecting still."""
+    def __init__(self, settings: Settings, log: Log, archive: RawArchive, tell: Say) -> None:
+        """`log` must be started; `archive` may be connecting still. `tell` hears once a second how far it is."""
         self._settings = settings
         self._log = log
         self._archive = archive
-        self._say = say
+        self._tell_line = tell
         self._told_s = time.monotonic()
 
     async def rebuild(self, partition: int, census: Census, extent: Extent, base: Base | None) -> Rebuilt:
@@ -209,7 +209,7 @@ class TableBuilder:
     def _tell(self, line: str) -> None:
         if time.monotonic() - self._told_s >= PROGRESS_S:
             self._told_s = time.monotonic()
-            self._say(line)
+            self._tell_line(line)
 
 
 class _Folding:

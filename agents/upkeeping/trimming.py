@@ -136,8 +136,10 @@ def cut(
     return Cut(partition, extent, base or NO_BASE, last, f"held by {why}")
 
 
-async def trim(settings: Settings, cuts: list[Cut], say: Say) -> int:
+async def trim(settings: Settings, cuts: list[Cut], say: Say, tell: Say) -> int:
     """Carry out `cuts`; returns how many records are deleted. Harmless to repeat, and to kill at any point.
+
+    `tell` hears once a second how far it is.
 
     Raises:
         BrokenInvariant: the log has a hole, or holds a record that does not decode: nothing of that partition goes.
@@ -148,7 +150,7 @@ async def trim(settings: Settings, cuts: list[Cut], say: Say) -> int:
         for each in cuts:
             if each.origin is None:
                 continue
-            base = each.origin if each.adopts else await _base(settings, each, each.origin, say)
+            base = each.origin if each.adopts else await _base(settings, each, each.origin, tell)
             await write_base(producer, settings, each.partition, base)
             failpoint("trim-after-base")
             if not each.adopts:
@@ -166,12 +168,12 @@ async def delete_up_to(settings: Settings, partition: int, base: Base) -> int:
     return int(beginnings[tp])
 
 
-async def _base(settings: Settings, each: Cut, origin: Base, say: Say) -> Base:
+async def _base(settings: Settings, each: Cut, origin: Base, tell: Say) -> Base:
     walk = Walk(settings, each.partition, origin.position, each.last + 1)
     told_s = time.monotonic()
     async for _ in walk:
         if time.monotonic() - told_s >= 1.0:
             told_s = time.monotonic()
-            say(f"partition {each.partition}: read up to {walk.position.offset} of {each.last}")
+            tell(f"partition {each.partition}: read up to {walk.position.offset} of {each.last}")
     at = walk.log_time()
     return Base(VERSION, *walk.position, origin.at if at is None else at)
