@@ -48,22 +48,31 @@ async def accept_loss(self: Operation, partition: int, yes: bool, wait_s: float)
 
     Changes nothing when nothing is lost, or when another operation brings it back.
     """
-    from agents.mending import commands  # noqa: PLC0415  (every worker imports this module: its parts only when asked)
-    from agents.sequencing.log import Log  # noqa: PLC0415
+    from agents.mending import commands, events  # noqa: PLC0415  (every worker imports this: its parts only when asked)
+    from agents.upkeeping.rebuilding import engines  # noqa: PLC0415
 
     failpoints.arm(config.failpoint)
-    log = Log(config)
-    gap = await self.wait_for(wait_s, KAFKA, lambda: commands.find_gap(config, log, partition))
-    if gap is None:
-        self.say(f"partition {partition}: nothing is lost")
-        return
-    if not accepted(self, str(gap), yes=yes):
-        raise RoomlogError("nothing was changed")
-    await log.start()
-    try:
-        await commands.accept_gap(config, log, partition, self.say)
-    finally:
-        await log.stop()
+    async with engines(config) as (log, archive):
+        loss = await self.wait_for(wait_s, KAFKA, lambda: events.find_loss(config, log, partition))
+        gap = None
+        if loss is None:
+            gap = await self.wait_for(wait_s, KAFKA, lambda: commands.find_gap(config, log, partition))
+        if loss is None and gap is None:
+            self.say(f"partition {partition}: nothing is lost")
+            return
+        if not accepted(self, str(loss or gap), yes=yes):
+            raise RoomlogError("nothing was changed")
+        await log.start()
+        if loss is not None:
+            await self.wait_for(wait_s, "Cassandra", archive.ready)
+            rooms = await events.accept_loss(config, log, archive, loss, self.say)
+            self.say(f"{rooms} rooms were numbered anew")
+            for role in loss.behind:
+                self.say(
+                    f"role {role} was behind what is lost: stop it, run `faust -A app begin-at-base {role}`, start it"
+                )
+        else:
+            await commands.accept_gap(config, log, partition, self.say)
     self.say(f"partition {partition} goes on: a sequencer that stands still notices within a few seconds")
 
 

@@ -122,13 +122,14 @@ async def _mend(settings: Settings, log: Log, found: LostCommands, say: Say) -> 
         total = found.first - attempt.next
         await attempt.give_up(found.first, lambda done: say(f"{done} of {total} commands answered as lost"))
     else:
-        await _fill(settings, log, found.partition, attempt.next, say)
+        await fill(settings, log, found.partition, attempt.next, say)
     failpoint("accept-loss-before-snapshot")
     attempt.unsnapshotted = True
     await Snapshots(settings, log).take([attempt])
 
 
-async def _fill(settings: Settings, log: Log, partition: int, wanted: int, say: Say) -> None:
+async def fill(settings: Settings, log: Log, partition: int, wanted: int, say: Say) -> None:
+    """Append ticks to the command topic until it reaches up to `wanted`; nothing when it does."""
     tick = Record(None, encode(Tick(v=VERSION)), [])
     while True:
         # Asked anew each time: gateways append here, too.

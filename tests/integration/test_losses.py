@@ -10,9 +10,11 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
 from agents.dead_letters import DeadLetters
+from agents.sequencing.rows import TABLES
 from chat.errors import Code
-from chat.log.topics import create_topics
+from chat.log.topics import changelog, create_topics
 from chat.records import Event, PostMessage, RenumberRoom, Verdict, encode
+from chat.settings import Settings
 from chat.stores.cassandra.history import HistoryStore
 from chat.stores.redis import Directory, RecentTail
 from tests.engines import Namespace, Worker, Workers, eventually
@@ -290,3 +292,107 @@ async def test_what_is_no_command_is_not_replayed(topics: Namespace) -> None:
     refused = [await replay(topics, f"{topic}-0-{offset}") for topic, offset in found]
     assert [one.returncode for one in refused] == [1, 1]
     assert "an event is only ever written by the sequencer" in refused[1].stderr
+
+
+# ---------------------------------------------------------------- lost events
+
+
+async def test_lost_events_are_accepted_and_no_number_is_given_twice(worker: Workers) -> None:
+    """The changelogs are gone, the archiver was away, and somebody deleted what neither of them had."""
+    workers = await everything(worker)
+    gateway, sequencer, archiver = workers["gateway"], workers["sequencer"], workers["archiver"]
+    settings, address = worker.namespace.settings(), lambda: gateway.ws
+    async with Log(settings) as log:
+        partition = log.partition(ROOM)
+        silent = next(f"room-{n}" for n in range(99) if log.partition(f"room-{n}") == partition)
+        for room in (ROOM, silent):
+            await Writer(address, "ann", room, 5).run()
+        live = await dial(address, "live")
+        await subscribe(live, x_after_seq="0")
+        await eventually(lambda: archived_up_to(settings, {ROOM: 5, silent: 5}), "both rooms are archived", 60)
+        assert await archiver.sigterm() == 0
+        await Writer(address, "bob", ROOM, 10).run()
+        seen = await messages(live, 15)
+        assert seqs(seen) == list(range(1, 16))
+        sequencer.kill9()
+
+        kept = next(r.offset for r, answer in (await log.taken()).answers[partition] if answer.seq == 14)
+        await delete_records(log, log.events, {partition: kept})
+        for table in TABLES:
+            await made_anew(log, settings.topic(changelog(table)))
+        await log.post(ROOM, "waits", sender="eve", client_id="eve-1")
+        sequencer.spawn()
+        await stands_still(sequencer, "lost events")
+
+        for failpoint in ("after-produce", "accept-loss-before-snapshot"):
+            killed = await accept_loss(log, worker.namespace, failpoint=failpoint)
+            assert killed.returncode == -9, killed.stderr
+        done = await accept_loss(log, worker.namespace)
+        assert done.returncode == 0, done.stderr
+        assert "begin-at-base archiver" in done.stdout
+        await goes_on(sequencer)
+        assert (await accept_loss(log, worker.namespace)).stdout == f"partition {partition}: nothing is lost\n"
+
+        cat = Writer(address, "cat", ROOM, 2)
+        await cat.run()
+        after = await messages(live, 3)
+        assert [headers["x-kind"] for headers in after] == ["room.renumbered", "message", "message"]
+        new = after[0]["x-epoch"]
+        assert new != seen[0]["x-epoch"]
+        first = int(after[0]["x-seq"])
+        assert first > 15
+        assert after[0]["x-first-seq"] == str(first)
+        assert seqs(after) == [first, first + 1, first + 2]
+        assert sorted(cat.receipts.values()) == [first + 1, first + 2]
+        # The room that said nothing since may have lost its last words, too.
+        dan = Writer(address, "dan", silent, 1)
+        await dan.run()
+        assert dan.receipts[0] > 5 + 8  # eight events were lost, and nobody can say whose they were
+        # What waited was refused, not lost in silence: sent again, it is there.
+        await log.post(ROOM, "waits", sender="eve", client_id="eve-1")
+        assert (await messages(live, 1))[0]["x-client-id"] == "eve-1"
+
+        moved = await operation(worker.namespace, "begin-at-base", "archiver")
+        assert moved.returncode == 0, moved.stderr
+        await archiver.start()
+    history = HistoryStore.open(settings)
+    try:
+
+        async def all_that_is_left() -> bool:
+            events = await history.read_older(ROOM, first + 4, 100)
+            return [event.seq for event in events] == [1, 2, 3, 4, 5, 14, 15, first, first + 1, first + 2, first + 3]
+
+        await eventually(all_that_is_left, "Cassandra has all that is left", 60)
+    finally:
+        await history.stop()
+
+
+async def archived_up_to(settings: Settings, rooms: dict[str, int]) -> bool:
+    history = HistoryStore.open(settings)
+    try:
+        return all([len(await history.read_events(room, 1, 100)) == seq for room, seq in rooms.items()])
+    finally:
+        await history.stop()
+
+
+async def test_what_cassandra_still_has_is_no_loss(worker: Workers) -> None:
+    workers = await everything(worker)
+    settings, address = worker.namespace.settings(), lambda: workers["gateway"].ws
+    await Writer(address, "ann", ROOM, 5).run()
+    await eventually(lambda: archived_up_to(settings, {ROOM: 5}), "it is archived", 60)
+    assert await workers["archiver"].sigterm() == 0
+    workers["sequencer"].kill9()
+    async with Log(settings) as log:
+        partition = log.partition(ROOM)
+        await delete_records(log, log.events, {partition: 3})
+        for table in TABLES:
+            await made_anew(log, settings.topic(changelog(table)))
+        refused = await accept_loss(log, worker.namespace)
+        assert refused.returncode == 1
+        assert "nothing is lost, Cassandra has what is missing: run `faust -A app rebuild-tables" in refused.stderr
+        rebuilt = await operation(worker.namespace, "rebuild-tables", "--partition", str(partition))
+        assert rebuilt.returncode == 0, rebuilt.stderr
+        await workers["sequencer"].start()
+        more = Writer(address, "bob", ROOM, 1)
+        await more.run()
+        assert more.receipts == {0: 6}
