@@ -7,6 +7,7 @@ with every operation (agents/operations.py): each may be repeated, and killed at
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import click
 from faust.cli import argument, option
@@ -39,11 +40,14 @@ def accepted(self: Operation, what: str, *, yes: bool) -> bool:
     option(
         "--partition", type=click.IntRange(0, config.partitions - 1), required=True, help="The one that stands still."
     ),
+    option(
+        "--without-cassandra", is_flag=True, default=False, help="Cassandra lost events, too: `rebuild-tables` said so."
+    ),
     YES,
     WAIT,
     base=Operation,
 )
-async def accept_loss(self: Operation, partition: int, yes: bool, wait_s: float) -> None:
+async def accept_loss(self: Operation, partition: int, without_cassandra: bool, yes: bool, wait_s: float) -> None:
     """Have a partition that stands still go on without what is lost. Says first what that is, and asks.
 
     Changes nothing when nothing is lost, or when another operation brings it back.
@@ -53,7 +57,8 @@ async def accept_loss(self: Operation, partition: int, yes: bool, wait_s: float)
 
     failpoints.arm(config.failpoint)
     async with engines(config) as (log, archive):
-        loss = await self.wait_for(wait_s, KAFKA, lambda: events.find_loss(config, log, partition))
+        find_loss = partial(events.find_loss, config, log, partition, cassandra=not without_cassandra)
+        loss = await self.wait_for(wait_s, KAFKA, find_loss)
         gap = None
         if loss is None:
             gap = await self.wait_for(wait_s, KAFKA, lambda: commands.find_gap(config, log, partition))

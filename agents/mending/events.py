@@ -106,8 +106,10 @@ class Loss:
         )
 
 
-async def find_loss(settings: Settings, log: Log, partition: int) -> Loss | None:
+async def find_loss(settings: Settings, log: Log, partition: int, *, cassandra: bool = True) -> Loss | None:
     """What is missing of the events of `partition`; None when the log reaches back to the newest checkpoint.
+
+    `cassandra`: it has all that the archiver has committed.
 
     Raises:
         Mended: Cassandra has what is missing.
@@ -126,7 +128,7 @@ async def find_loss(settings: Settings, log: Log, partition: int) -> Loss | None
         return None
     positions = {role: (await committed(settings, role)).get(partition) for role in READERS}
     reached = {role: START if found is None else found.newest for role, found in positions.items()}
-    archived = reached["archiver"]
+    archived = reached["archiver"] if cassandra else START
     if held.beginning <= archived.offset + 1 <= held.end:
         if begin_at(held.beginning, (await read_bases(settings)).get(partition)) is None:
             await _make_base(settings, partition, archived, 0)
