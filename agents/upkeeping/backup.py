@@ -17,11 +17,11 @@ from agents.upkeeping.files import FORMAT, MANIFEST, Manifest, Part, PartWriter,
 from agents.upkeeping.tasks import together
 from chat.errors import BrokenInvariant, Refused, RoomlogError
 from chat.failpoints import failpoint
-from chat.log.bases import Base, begin_at, no_beginning, read_bases
-from chat.log.positions import Checkpoint, committed
+from chat.log.bases import begin_at, no_beginning, read_bases
+from chat.log.positions import committed
 from chat.log.taking import Position, Take
 from chat.log.topics import EVENTS
-from chat.log.walking import Extent, Walk, extents
+from chat.log.walking import Walk, extents
 from chat.settings import Settings
 from chat.stores.cassandra.raw import RawArchive
 from chat.version import __version__
@@ -39,20 +39,17 @@ async def back_up(settings: Settings, archive: RawArchive, folder: Path, tell: T
     if (folder / MANIFEST).exists():
         raise RoomlogError(f"{folder} holds a backup already: give each its own folder")
     began_at = _now()
-    # Positions first: what is archived after them is in the log behind them.
-    archived = await committed(settings, "archiver")
+    # Positions first: what is archived after them is in the log behind them, rooms that begin later, too.
+    starts = await _starts(settings)
     census = await take_census(settings, archive, range(settings.partitions))
-    bases = await read_bases(settings)
     parts: list[Part] = []
     events = 0
     try:
         make_folder(folder)
         for partition in range(settings.partitions):
-            extent = (await extents(settings, settings.topic(EVENTS)))[partition]
-            start = _start(settings, partition, extent, archived.get(partition), bases.get(partition))
             with PartWriter(folder, partition) as writer:
                 await _add_archived(archive, census[partition], writer)
-                position = await _add_logged(settings, partition, start, extent, writer)
+                position = await _add_logged(settings, partition, starts[partition], writer)
                 _check(census[partition], writer)
                 parts.append(writer.finish(*position))
             failpoint("backup-after-partition")
@@ -65,17 +62,21 @@ async def back_up(settings: Settings, archive: RawArchive, folder: Path, tell: T
     return manifest
 
 
-def _start(
-    settings: Settings, partition: int, extent: Extent, archived: Checkpoint | None, base: Base | None
-) -> Position:
-    # Where the archiver would begin again: a node of Cassandra may have lost what it had not synced.
-    for position in () if archived is None else (archived.again, archived.newest):
-        if extent.beginning <= position.offset + 1:
-            return position
-    start = begin_at(extent.beginning, base)
-    if start is None:
-        raise RoomlogError(no_beginning(settings.topic(EVENTS), partition, extent.beginning))
-    return start
+async def _starts(settings: Settings) -> dict[int, Position]:
+    """From where on the log is read: Cassandra has what lies before, by what the archiver says."""
+    archived = await committed(settings, "archiver")
+    held = await extents(settings, settings.topic(EVENTS))
+    bases = await read_bases(settings)
+    starts = {}
+    for partition, extent in held.items():
+        known = archived.get(partition)
+        # Where the archiver would begin again: a node of Cassandra may have lost what it had not synced.
+        ours = [p for p in (() if known is None else (known.again, known.newest)) if p.offset + 1 >= extent.beginning]
+        start = ours[0] if ours else begin_at(extent.beginning, bases.get(partition))
+        if start is None:
+            raise RoomlogError(no_beginning(settings.topic(EVENTS), partition, extent.beginning))
+        starts[partition] = start
+    return starts
 
 
 async def _add_archived(archive: RawArchive, rooms: Mapping[str, Known], writer: PartWriter) -> None:
@@ -92,10 +93,9 @@ async def _add_archived(archive: RawArchive, rooms: Mapping[str, Known], writer:
             tasks.create_task(add_rooms())
 
 
-async def _add_logged(
-    settings: Settings, partition: int, start: Position, extent: Extent, writer: PartWriter
-) -> Position:
-    walk = Walk(settings, partition, start, extent.end)
+async def _add_logged(settings: Settings, partition: int, start: Position, writer: PartWriter) -> Position:
+    end = (await extents(settings, settings.topic(EVENTS)))[partition].end
+    walk = Walk(settings, partition, start, end)
     async for records in walk:
         for take, record in records:
             if take is not Take.EVENT:

@@ -56,8 +56,8 @@ class Archived(NamedTuple):
 
 async def stretches(settings: Settings, partition: int | None, *, from_start: bool) -> list[Stretch]:
     """What the log holds now, of one partition or of all; see `stretch`."""
-    bases = await read_bases(settings)
     held = await extents(settings, settings.topic(EVENTS))
+    bases = await read_bases(settings)
     return [
         stretch(settings, each, held[each], bases.get(each), from_start=from_start)
         for each in (held if partition is None else [partition])

@@ -80,9 +80,10 @@ async def rebuild(
         Unavailable: an engine does not answer.
     """
     builder = TableBuilder(settings, log, archive, tell)
+    # In this order: whatever a trim deletes before a base that is known here is in Cassandra when the census is taken.
+    held = await extents(settings, settings.topic(EVENTS))
+    bases = await read_bases(settings)
     census = await take_census(settings, archive, partitions)
     tell(f"{sum(map(len, census.values()))} rooms in {len(partitions)} partitions")
     for partition in partitions:
-        base = (await read_bases(settings)).get(partition)
-        extent = (await extents(settings, settings.topic(EVENTS)))[partition]
-        yield await builder.rebuild(partition, census, extent, base)
+        yield await builder.rebuild(partition, held[partition], bases.get(partition), census)

@@ -63,8 +63,9 @@ async def check_empty(settings: Settings, log: Log, archive: RawArchive, ends: M
     for role in TOPIC_OF_GROUP:
         if members := await live_members(settings, role):
             raise RoomlogError(f"{members} worker(s) of role {role} are running: stop everything first")
+    held = await extents(settings, settings.topic(EVENTS))
     bases = await read_bases(settings)
-    for partition, extent in (await extents(settings, settings.topic(EVENTS))).items():
+    for partition, extent in held.items():
         start = begin_at(extent.beginning, bases.get(partition))
         if start is not None and start.src < 0:
             walk = Walk(settings, partition, start, extent.end)
@@ -152,13 +153,13 @@ async def make_tables(settings: Settings, log: Log, archive: RawArchive, say: Sa
         Unavailable: an engine does not answer.
     """
     builder = TableBuilder(settings, log, archive, tell)
+    held = await extents(settings, settings.topic(EVENTS))
+    bases = await read_bases(settings)
     census = await take_census(settings, archive, range(settings.partitions))
     positions: dict[int, Position] = {}
     async with running_producer(settings, "restore") as producer:
         for partition in range(settings.partitions):
-            base = (await read_bases(settings)).get(partition)
-            extent = (await extents(settings, settings.topic(EVENTS)))[partition]
-            rebuilt: Rebuilt = await builder.rebuild(partition, census, extent, base)
+            rebuilt: Rebuilt = await builder.rebuild(partition, held[partition], bases.get(partition), census)
             checkpoint = rebuilt.checkpoint
             positions[partition] = checkpoint.position
             # Written before the fence goes, as in any trim.

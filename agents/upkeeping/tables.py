@@ -7,7 +7,7 @@ left: it has every event up to the partition's base and some more.
 This is a recovery of the sequencer (agents/sequencing/recovery.py) whose rows come from Cassandra instead of a table,
 and a snapshot of what it comes to. In this order, for one partition:
 
-1. look which rooms Cassandra knows, and where the log begins: at START or at the base;
+1. look where the log begins, at START or at the base, and then which rooms Cassandra knows;
 2. append a fence. Its offset F is the term of every row that is written here;
 3. fold the events of each room from Cassandra. They reach at least to the base, since nothing is trimmed that is not
    archived;
@@ -33,6 +33,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
+from aiokafka.errors import OffsetOutOfRangeError
+
 from agents.sequencing.log import Log, follow
 from agents.sequencing.recovery import FENCE_ID_BYTES, Restoring
 from agents.sequencing.rows import TABLES, Checkpoint, Rows, Tables
@@ -43,7 +45,7 @@ from chat.failpoints import failpoint
 from chat.log.bases import Base, begin_at, no_beginning
 from chat.log.producer import Record
 from chat.log.topics import EVENTS, changelog
-from chat.log.walking import Extent
+from chat.log.walking import Extent, extents
 from chat.records import H_KIND, KIND_WRITER, Event, decode_writer, header
 from chat.settings import Settings
 from chat.stores.cassandra.raw import RawArchive
@@ -93,8 +95,8 @@ class TableBuilder:
         self._tell_line = tell
         self._told_s = time.monotonic()
 
-    async def rebuild(self, partition: int, census: Census, extent: Extent, base: Base | None) -> Rebuilt:
-        """Rebuild one partition. `census`, `extent` and `base` were read in this order, a moment ago.
+    async def rebuild(self, partition: int, extent: Extent, base: Base | None, census: Census) -> Rebuilt:
+        """Rebuild one partition. `extent`, `base` and `census` were read in this order.
 
         Raises:
             RoomlogError: the log has no beginning, or Cassandra and the log together do not hold every event: the line
@@ -106,7 +108,7 @@ class TableBuilder:
             raise RoomlogError(no_beginning(self._settings.topic(EVENTS), partition, extent.beginning))
         at = 0 if base is None or extent.beginning == 0 else base.at
         beginning = Checkpoint(offset=start.offset, src=start.src, term=start.term, at=at)
-        fence_id, term = await self._fence(partition, extent.end)
+        fence_id, term = await self._fence(partition)
         failpoint("rebuild-after-fence")
 
         data: Tables = {table: {} for table in TABLES}
@@ -123,8 +125,9 @@ class TableBuilder:
         written = await self._write(partition, data)
         return Rebuilt(partition, len(data["rooms"]), folding.events, written, checkpoint)
 
-    async def _fence(self, partition: int, end: int) -> tuple[str, int]:
-        """Append a fence after `end`; its id and its offset."""
+    async def _fence(self, partition: int) -> tuple[str, int]:
+        """Append a fence; its id and its offset."""
+        end = (await extents(self._settings, self._settings.topic(EVENTS)))[partition].end
         fence_id = secrets.token_hex(FENCE_ID_BYTES)
         await self._log.append_fence(partition, fence_id, WORKER)
         # The broker may have lost the place of the batch, or have it twice: the first one is the fence.
@@ -167,6 +170,8 @@ class TableBuilder:
                         if not restoring.done:
                             restoring.feed(record)
                     self._tell(f"partition {partition}: log read up to {restoring.taker.offset} of {ends[tp]}")
+        except OffsetOutOfRangeError:
+            raise RoomlogError(f"partition {partition}: the log was trimmed meanwhile: run this again") from None
         except LogHole as hole:
             raise RoomlogError(
                 f"partition {partition}: Cassandra and the log, which begins at {extent.beginning}, do not meet: {hole}"
