@@ -19,6 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "docker"))
 
+from chat import logs  # noqa: E402
+from chat.settings import Settings  # noqa: E402
 from tests.faults.faults import faketime_library  # noqa: E402  (after the path is right)
 from tests.faults.plan import CATALOGUE, SHORT, group, needs_faketime  # noqa: E402
 from tests.faults.run import Run, Wish  # noqa: E402
@@ -73,6 +75,7 @@ def main(arguments: list[str]) -> int:
     )
     folder = (chosen.data or ROOT / "build" / "faults" / str(seed)).resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    logs.configure(Settings(log_format="console", log_level="error"))
     result = asyncio.run(Run(wish, folder).run())
     sys.stdout.write((folder / "report.md").read_text())
     sys.stdout.write(f"\nreport: {folder / 'report.md'}\nhistory: {folder / 'history.ndjson.gz'}\n")

@@ -31,7 +31,8 @@ SECOND_LOOK_S = 0.5
 CONNECT_S = 5.0
 RETRY_S = 0.1
 """Between two tries to connect: a hundred clients that try without a pause would be a fault of their own."""
-REFUSED_RETRY_S = 0.25
+REFUSED_RETRY_S = (0.25, 4.0)
+"""After a first refusal of a message, and at the longest: each further one doubles it."""
 IN_FLIGHT_MAX = 48
 """SENDs of one writer that wait, far below the 128 that the product allows and the 256 that it remembers."""
 BACKLOG_MAX = 200
@@ -155,6 +156,7 @@ class Writer(Client):
         self._sent = 0
         self._done = bytearray()
         self._again: deque[int] = deque()
+        self._refusals: dict[int, int] = {}
         self._open: dict[int, int] = {}
         self._wake = asyncio.Event()
 
@@ -237,10 +239,11 @@ class Writer(Client):
             history.notes.append(f"{self.login}: RECEIPT {n} on line {self.line}, which did not ask for it")
             return
         outcome = Outcome.REPEATED if "x-duplicate" in frame.headers else Outcome.NUMBERED
-        history.calls.answer(call, outcome, at_s, seq=int(frame.headers["x-seq"]))
+        history.calls.answer(call, outcome, at_s, seq=int(frame.headers.get("x-seq", 0)))
         history.receipted(self.author.room, at_s)
         if not self._done[n]:
             self._done[n] = 1
+            self._refusals.pop(n, None)
             self.receipted += 1
             self.crowd.receipted += 1
         self._wake.set()
@@ -253,7 +256,10 @@ class Writer(Client):
         n = int(receipt)
         self.crowd.history.calls.answer(call, Outcome.REFUSED, self.crowd.history.now_s(), code=code)
         if code in RETRIED:
-            asyncio.get_running_loop().call_later(REFUSED_RETRY_S, self._retry, n, self.line)
+            times = self._refusals[n] = self._refusals.get(n, 0) + 1
+            first_s, longest_s = REFUSED_RETRY_S
+            delay_s = min(first_s * 2 ** (times - 1), longest_s)
+            asyncio.get_running_loop().call_later(delay_s, self._retry, n, self.line)
         else:
             self._done[n] = 1
             self.abandoned += 1
