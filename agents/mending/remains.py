@@ -39,7 +39,7 @@ class Remains:
             head is not None and event.seq <= head.seq + 1 and (event.seq <= head.seq or event.epoch == head.epoch)
         )
         if not joins:
-            self.rows.assume(event.room, _head_before(head, event))
+            self.rows.assume(event.room, head_before(head, event))
         self.rows.fold(event)
         self.at = max(self.at, event.at)
 
@@ -63,7 +63,7 @@ class Remains:
         return commands
 
 
-def _head_before(head: Head | None, event: Event) -> Head:
+def head_before(head: Head | None, event: Event) -> Head:
     """What is known of a room right before `event`, when events before it are lost."""
     if head is not None:
         return msgspec.structs.replace(head, seq=event.seq - 1, epoch=event.epoch)

@@ -27,6 +27,8 @@ class Known:
 
     seq: int = 0
     """Of the last event, by the room's row; 0 when it has none."""
+    first_seq: int = 0
+    """Of the first event of its epoch, by the same row."""
     buckets: list[int] = field(default_factory=list)
     """Partitions of `room_log` that hold events of it."""
 
@@ -55,18 +57,24 @@ async def take_census(settings: Settings, archive: RawArchive, partitions: Itera
         for row in page:
             room = row["room"]
             if (rooms := census.get(partition_of(room, settings.partitions))) is not None:
-                rooms.setdefault(room, Known()).seq = row["seq"] or 0
+                known = rooms.setdefault(room, Known())
+                known.seq, known.first_seq = row["seq"] or 0, row["first_seq"] or 0
     return census
 
 
 class ArchivedRoom:
-    """The events of one room as Cassandra has them, each one chained to the one before it."""
+    """The events of one room as Cassandra has them, each one chained to the one before it.
+
+    Of older epochs there may be holes: somebody has accepted that these events are lost, and begun a new epoch.
+    """
 
     def __init__(self, archive: RawArchive, room: str, known: Known) -> None:
         self._archive = archive
         self._room = room
         self._buckets = sorted(known.buckets)
+        self._first_seq = known.first_seq
         self._last: Event | None = None
+        self._hole: int | None = None
 
     @property
     def seq(self) -> int:
@@ -74,13 +82,14 @@ class ArchivedRoom:
         return 0 if self._last is None else self._last.seq
 
     async def pages(self) -> AsyncIterator[list[Stored]]:
-        """Pages of events, by seq and without a hole; where an epoch begins anew seq may jump.
+        """Pages of events, by seq. In the room's epoch they have no hole.
 
-        What lies behind a hole is left out, up to where a new epoch begins: writes of the archiver land in any order,
-        so events beyond its position may be there without the ones before them.
+        What lies behind a hole there is left out: writes of the archiver land in any order, so events beyond its
+        position may be there without the ones before them.
 
         Raises:
-            BrokenInvariant: an event does not decode, or does not follow the one before it.
+            BrokenInvariant: an event does not decode or does not follow the one before it, or a hole is followed by no
+                new epoch.
             Unavailable: Cassandra does not answer.
         """
         for bucket in self._buckets:
@@ -92,6 +101,8 @@ class ArchivedRoom:
                 if len(rows) < PAGE_MAX or bucket_of(rows[-1][0] + 1) != bucket:
                     break
                 after = rows[-1][0]
+        if self._hole is not None:
+            raise self._wrong(self._hole, "events before it are missing, and no new epoch begins after it")
 
     def _next(self, seq: int, value: bytes | None) -> Stored | None:
         try:
@@ -101,15 +112,16 @@ class ArchivedRoom:
         if event.seq != seq:
             raise self._wrong(seq, f"holds the event of seq {event.seq}")
         last = self._last
-        if last is None or event.kind == KIND_RENUMBERED:
-            if last is None and event.opens is None:
-                return None
-            previous = genesis(self._room, event.epoch)
-        elif event.seq == last.seq + 1:
+        if event.kind == KIND_RENUMBERED or (last is None and event.opens is not None):
+            previous: str | None = genesis(self._room, event.epoch)
+            self._hole = None
+        elif last is not None and event.seq == last.seq + 1:
             previous = last.chain
+        elif seq < self._first_seq:
+            previous, self._hole = None, seq
         else:
             return None
-        if not verify(previous, event):
+        if previous is not None and not verify(previous, event):
             raise self._wrong(seq, "does not follow the event before it: its chain is broken")
         self._last = event
         return Stored(event, value or b"")

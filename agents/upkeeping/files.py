@@ -68,10 +68,14 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class Ends:
-    """The end of each room of some events, which must each follow the one before."""
+    """The end of each room of some events, which must each follow the one before.
+
+    A room that was numbered anew may have holes in its older epochs: its last one must have none.
+    """
 
     def __init__(self) -> None:
         self._ends: dict[str, RoomEnd] = {}
+        self._holes: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -89,18 +93,29 @@ class Ends:
         """`event` is the next one of its room.
 
         Raises:
-            BrokenInvariant: it is not: something is missing, or was altered.
+            BrokenInvariant: it is not: it was altered, or comes after a later one.
         """
-        end = self._ends.get(event.room)
+        room, end = event.room, self._ends.get(event.room)
         if event.kind == KIND_RENUMBERED or (end is None and event.opens is not None):
-            previous = genesis(event.room, event.epoch)
+            previous: str | None = genesis(room, event.epoch)
+            self._holes.pop(room, None)
         elif end is not None and event.seq == end.seq + 1:
             previous = end.chain
         else:
-            raise BrokenInvariant(f"room {event.room}: seq {event.seq} follows {self.seq(event.room)}")
-        if event.seq <= self.seq(event.room) or not verify(previous, event):
-            raise BrokenInvariant(f"room {event.room}: seq {event.seq} does not follow the event before it")
-        self._ends[event.room] = RoomEnd(event.room, event.seq, event.epoch, event.chain)
+            previous = None
+            self._holes[room] = event.seq
+        if event.seq <= self.seq(room) or (previous is not None and not verify(previous, event)):
+            raise BrokenInvariant(f"room {room}: seq {event.seq} does not follow seq {self.seq(room)}")
+        self._ends[room] = RoomEnd(room, event.seq, event.epoch, event.chain)
+
+    def check(self) -> None:
+        """All events have come.
+
+        Raises:
+            BrokenInvariant: the last epoch of a room has a hole.
+        """
+        for room, seq in self._holes.items():
+            raise BrokenInvariant(f"room {room}: events before seq {seq} are missing, and no new epoch begins after it")
 
 
 class PartWriter:
@@ -135,8 +150,13 @@ class PartWriter:
         self.events += 1
 
     def finish(self, offset: int, src: int, term: int) -> Part:
-        """All is added, up to that position."""
+        """All is added, up to that position.
+
+        Raises:
+            BrokenInvariant: a room has a hole.
+        """
         self._file.close()
+        self.ends.check()
         with _gzip(self._paths[1], "wb") as file:
             for end in self.ends:
                 file.write(_encode(end))

@@ -133,6 +133,7 @@ def _batches(folder: Path, part: Part) -> Iterable[list[Stored]]:
             yield batch
             batch = []
     yield batch
+    ends.check()
     if {end.room: end for end in ends} != {end.room: end for end in read_ends(folder, part)}:
         raise BrokenInvariant(f"partition {part.partition} of the backup: its events and its rooms disagree")
 

@@ -35,6 +35,7 @@ from typing import Final, NamedTuple
 
 from aiokafka.errors import OffsetOutOfRangeError
 
+from agents.mending.remains import head_before
 from agents.sequencing.log import Log, follow
 from agents.sequencing.recovery import FENCE_ID_BYTES, Restoring
 from agents.sequencing.rows import TABLES, Checkpoint, Rows, Tables
@@ -229,6 +230,10 @@ class _Folding:
         self._term = term
 
     def fold(self, event: Event) -> None:
+        head = self.rows.of(event.room).head
+        if event.opens is None and (head is None or event.seq > head.seq + 1):
+            # Of an older epoch, behind a hole that somebody has accepted: members and client ids of it still count.
+            self.rows.assume(event.room, head_before(head, event))
         self.rows.fold(event)
         self.at = max(self.at, event.at)
         self.events += 1

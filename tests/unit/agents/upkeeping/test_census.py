@@ -37,8 +37,8 @@ class Archive:
         yield self.heads
 
 
-async def seqs(archive: Archive, *buckets: int) -> list[int]:
-    room = ArchivedRoom(archive, "lobby", Known(0, list(buckets or (0,))))  # type: ignore[arg-type]
+async def seqs(archive: Archive, *buckets: int, first_seq: int = 1) -> list[int]:
+    room = ArchivedRoom(archive, "lobby", Known(0, first_seq, list(buckets or (0,))))  # type: ignore[arg-type]
     return [event.seq for page in [page async for page in room.pages()] for event, _ in page]
 
 
@@ -62,11 +62,21 @@ async def test_what_lies_behind_a_hole_is_left_to_the_log() -> None:
     assert await seqs(Archive(*events[1:])) == []
 
 
-async def test_a_new_epoch_goes_on_behind_a_hole() -> None:
+async def test_what_lies_behind_a_hole_counts_when_a_new_epoch_has_begun_since() -> None:
     room, events = posts(4)
-    anew = [room.renumber(above=9), room.post()]
-    assert await seqs(Archive(*events[:2], *anew)) == [1, 2, 10, 11]
-    assert await seqs(Archive(*anew)) == [10, 11]
+    anew = [room.renumber(above=9), room.post(), room.post()]
+    assert await seqs(Archive(*events[:2], *anew), first_seq=10) == [1, 2, 10, 11, 12]
+    assert await seqs(Archive(*events[:1], *events[2:], *anew), first_seq=10) == [1, 3, 4, 10, 11, 12]
+    assert await seqs(Archive(*events[2:], *anew), first_seq=10) == [3, 4, 10, 11, 12]
+    assert await seqs(Archive(*anew), first_seq=10) == [10, 11, 12]
+    # In the newest epoch a hole is the log's to fill, as ever.
+    assert await seqs(Archive(*events, *anew[:1], *anew[2:]), first_seq=10) == [1, 2, 3, 4, 10]
+
+
+async def test_a_row_that_claims_a_new_epoch_which_is_not_there_is_named() -> None:
+    _, events = posts(4)
+    with pytest.raises(BrokenInvariant, match="room lobby, seq 3: events before it are missing, and no new epoch"):
+        await seqs(Archive(*events[:1], *events[2:]), first_seq=10)
 
 
 @pytest.mark.parametrize(
@@ -93,9 +103,13 @@ async def test_a_room_counts_wherever_a_row_of_it_stands() -> None:
     mine = [room for room in "abcdefghijklmnop" if partition_of(room, 2) == 1]
     archive = Archive()
     archive.keys = [[(room, 0) for room in mine[1:]], [(mine[1], 3)]]
-    archive.heads = [{"room": mine[0], "seq": 7}, {"room": mine[1], "seq": None}, {"room": mine[2], "seq": 5}]
+    archive.heads = [
+        {"room": mine[0], "seq": 7, "first_seq": 1},
+        {"room": mine[1], "seq": None, "first_seq": None},
+        {"room": mine[2], "seq": 5, "first_seq": 3},
+    ]
     found = (await take_census(settings, archive, [1]))[1]  # type: ignore[arg-type]
     assert found.keys() == set(mine)
     assert found[mine[0]].least == 7
     assert found[mine[1]].least == 15_000
-    assert found[mine[2]].least == 5
+    assert (found[mine[2]].least, found[mine[2]].first_seq) == (5, 3)

@@ -120,17 +120,46 @@ def test_a_newer_format_is_not_guessed(tmp_path: Path) -> None:
 def test_an_event_that_does_not_follow_is_refused() -> None:
     room = Room()
     first, second, third = room.post(), room.post(), room.post()
-    missing = Ends()
-    missing.follow(first)
-    with pytest.raises(BrokenInvariant, match="seq 3 follows 1"):
-        missing.follow(third)
-    with pytest.raises(BrokenInvariant, match="seq 2 follows 0"):
-        Ends().follow(second)
-    altered = Ends()
+    altered, twice = Ends(), Ends()
     altered.follow(first)
-    with pytest.raises(BrokenInvariant, match="does not follow"):
+    with pytest.raises(BrokenInvariant, match="seq 2 does not follow seq 1"):
         altered.follow(msgspec.structs.replace(second, body="changed"))
-    twice = Ends()
-    twice.follow(first)
+    for event in (first, second, third):
+        twice.follow(event)
+    for event in (first, second, third):
+        with pytest.raises(BrokenInvariant, match="does not follow seq 3"):
+            twice.follow(event)
+
+
+def test_a_hole_is_refused_unless_a_new_epoch_begins_after_it() -> None:
+    room = Room()
+    events = [room.post() for _ in range(5)]
+    for missing in (0, 1, 3):
+        ends = Ends()
+        for n, event in enumerate(events):
+            if n != missing:
+                ends.follow(event)
+        with pytest.raises(BrokenInvariant, match=r"room lobby: events before seq \d are missing"):
+            ends.check()
+        ends.follow(room.do(RenumberRoom(v=1, room="lobby", sender="op", epoch=room.head.epoch)))
+        ends.check()
+
+
+def test_an_event_behind_an_accepted_hole_is_still_chained_to_the_one_before_it() -> None:
+    room = Room()
+    events = [room.post() for _ in range(4)]
+    ends = Ends()
+    ends.follow(events[0])
+    ends.follow(events[2])
     with pytest.raises(BrokenInvariant):
-        twice.follow(first)
+        ends.follow(msgspec.structs.replace(events[3], body="changed"))
+
+
+def test_a_part_with_a_hole_is_not_finished(tmp_path: Path) -> None:
+    room = Room()
+    with PartWriter(tmp_path, 0) as writer:
+        for event in (room.post(), room.post(), room.post()):
+            if event.seq != 2:
+                writer.add(event, encode(event))
+        with pytest.raises(BrokenInvariant, match="room lobby: events before seq 3 are missing"):
+            writer.finish(9, 8, 0)
