@@ -71,7 +71,7 @@ async def accept_loss(self: Operation, partition: int, without_cassandra: bool, 
         if loss is not None:
             await self.wait_for(wait_s, "Cassandra", archive.ready)
             rooms = await events.accept_loss(config, log, archive, loss, self.say)
-            self.say(f"{rooms} rooms were numbered anew")
+            self.say(f"{rooms} rooms are numbered anew")
             for role in loss.behind:
                 self.say(
                     f"role {role} was behind what is lost: stop it, run `faust -A app begin-at-base {role}`, start it"

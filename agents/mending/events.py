@@ -17,6 +17,10 @@ this order:
 4. the fence becomes the partition's base, for readers whose position is gone;
 5. the snapshot: from here on a sequencer can recover.
 
+Where the sequencer's rows reach, and only Cassandra does not (the archiver was away while somebody cut the log off),
+all numbers are known, and the sequencer may be at work. Then only the rooms of which an event is really missing get a
+new epoch, so that nobody waits for what nobody has, and they get it as from anybody: by a command.
+
 Killed before 5 the partition stands still as before, and a repetition begins anew: what this one wrote is then part of
 what the log still holds, and a room that has its new epoch already is left alone.
 """
@@ -38,6 +42,7 @@ from agents.sequencing.clock import Clock
 from agents.sequencing.log import Log, follow
 from agents.sequencing.pace import Pace
 from agents.sequencing.recovery import FENCE_ID_BYTES
+from agents.sequencing.rows import Checkpoint
 from agents.sequencing.snapshots import Snapshots
 from agents.upkeeping.census import ArchivedRoom, Census, take_census
 from chat.errors import Code, Refused, RoomlogError
@@ -83,33 +88,42 @@ class Loss:
     """Records of the event log that are gone for good, or may be."""
 
     partition: int
-    known: Position
-    """Up to here the rows or Cassandra have everything."""
-    at: int
-    """Log time of `known`, where it is known."""
+    checkpoint: Checkpoint | None
+    """The sequencer's newest."""
+    archived: Position
+    """Up to here Cassandra has every event."""
     held: Extent
     behind: tuple[str, ...]
     """Roles whose position lies before what the log holds."""
 
     @property
-    def records(self) -> int:
-        """How many are gone at most."""
-        return self.held.beginning - 1 - self.known.offset
+    def unknown(self) -> int:
+        """How many records are gone of which nothing is known; 0: the sequencer's rows know of all of them."""
+        recorded = -1 if self.checkpoint is None else self.checkpoint.offset
+        return max(self.held.beginning - 1 - max(recorded, self.archived.offset), 0)
 
     def __str__(self) -> str:
-        return (
-            f"partition {self.partition}: {self.records} records (offsets {self.known.offset + 1} to "
-            f"{self.held.beginning - 1}) are gone from room.events, and neither the sequencer's rows nor Cassandra "
-            "have them. Messages among them were receipted, and are lost. Accepted, every room of the partition that "
-            "may have lost one is numbered anew above all numbers that may have been given (a new epoch: clients "
-            "forget their positions); commands that wait meanwhile are refused with `unavailable`"
+        first, end = self.archived.offset + 1, self.held.beginning
+        lost = (
+            f"partition {self.partition}: {end - first} records (offsets {first} to {end - 1}) are gone from "
+            "room.events, and Cassandra does not have them. Messages among them were receipted, and are lost. "
+            "Accepted, "
+        )
+        if not self.unknown:
+            return lost + (
+                "every room of which one is missing is numbered anew (a new epoch: clients forget their positions)"
+            )
+        return lost + (
+            "every room of the partition that may have lost one is numbered anew above all numbers that may have been "
+            "given (a new epoch: clients forget their positions); commands that wait meanwhile are refused with "
+            "`unavailable`"
         )
 
 
 async def find_loss(settings: Settings, log: Log, partition: int, *, cassandra: bool = True) -> Loss | None:
-    """What is missing of the events of `partition`; None when the log reaches back to the newest checkpoint.
+    """Which events of `partition` are nowhere any more; None when none is.
 
-    `cassandra`: it has all that the archiver has committed.
+    `cassandra`: it has all that the archiver has committed. Otherwise what it has is looked at, room by room.
 
     Raises:
         Mended: Cassandra has what is missing.
@@ -124,45 +138,50 @@ async def find_loss(settings: Settings, log: Log, partition: int, *, cassandra: 
             f"partition {partition}: room.events ends at {held.end}, before the sequencer's checkpoint at "
             f"{recorded.offset}: the topic was made anew. That is a case for a backup (docs/operations.md)"
         )
-    if held.beginning <= recorded.offset + 1:
-        return None
+    base = begin_at(held.beginning, (await read_bases(settings)).get(partition))
+    # Who has no position yet begins at the base, and what lies before that was archived.
+    unread = START if base is None else base
     positions = {role: (await committed(settings, role)).get(partition) for role in READERS}
-    reached = {role: START if found is None else found.newest for role, found in positions.items()}
+    reached = {role: unread if found is None else found.newest for role, found in positions.items()}
     archived = reached["archiver"] if cassandra else START
-    if held.beginning <= archived.offset + 1 <= held.end:
-        if begin_at(held.beginning, (await read_bases(settings)).get(partition)) is None:
+    if archived.offset + 1 >= held.beginning:
+        if recorded.offset + 1 >= held.beginning:
+            return None
+        if base is None:
             await _make_base(settings, partition, archived, 0)
         raise Mended(
             f"partition {partition}: nothing is lost, Cassandra has what is missing: run `faust -A app rebuild-tables "
             f"--partition {partition}`"
         )
-    at = checkpoint.at if checkpoint is not None else 0
     behind = tuple(role for role in READERS if reached[role].offset + 1 < held.beginning)
-    return Loss(partition, max(recorded, archived), at, held, behind)
+    return Loss(partition, checkpoint, archived, held, behind)
 
 
 async def accept_loss(settings: Settings, log: Log, archive: RawArchive, loss: Loss, say: Say) -> int:
-    """Accept `loss`; the number of rooms that were numbered anew. `log` must be started.
+    """Accept `loss`; the number of rooms that are numbered anew. `log` must be started.
 
     Raises:
         RoomlogError: somebody else writes the partition, or a record of a newer version is in the way.
         Unavailable: an engine does not answer.
     """
-    partition = loss.partition
-    left = Remains((await read_rows(log, [partition]))[partition], at=loss.at)
+    partition, at = loss.partition, 0 if loss.checkpoint is None else loss.checkpoint.at
+    left = Remains((await read_rows(log, [partition]))[partition], at=at)
     census = await take_census(settings, archive, [partition])
     await _fold_archive(archive, census, partition, left)
     say(f"{len(census[partition])} rooms read from Cassandra")
+    if loss.checkpoint is not None and loss.checkpoint.offset + 1 >= loss.held.beginning:
+        return await _accept_silently(settings, log, loss, left)
     fence_id = secrets.token_hex(FENCE_ID_BYTES)
     await log.append_fence(partition, fence_id, "accept-loss")
-    term = await _fold_log(settings, log, loss, left, fence_id)
+    term = (await _fold_log(settings, log, loss, left, fence_id)).term
     say(f"{left.taken} events of {len(left.seen)} rooms were left in the log")
     commands = (await extents(settings, settings.topic(COMMANDS)))[partition]
     # Without a record in the log, what was answered can only be guessed: all that waits counts as lost.
-    src = left.src if left.src >= 0 else max(commands.end - 1, loss.known.src)
+    recorded = max(START if loss.checkpoint is None else loss.checkpoint.position, loss.archived)
+    src = left.src if left.src >= 0 else max(commands.end - 1, recorded.src)
     position = Position(term, src, term)
     await fill(settings, log, partition, src + 1, say)
-    await _append(log, partition, left.renumberings(loss.records))
+    await _append(log, partition, left.renumberings(loss.unknown))
     end = (await extents(settings, settings.topic(COMMANDS)))[partition].end
     limits = Limits(settings.partitions, record_bytes_max(settings))
     mender = Mender(partition, log, left.rows, Taker(position), Clock(left.at), limits, Pace())
@@ -176,6 +195,16 @@ async def accept_loss(settings: Settings, log: Log, archive: RawArchive, loss: L
     finally:
         await mender.close(0)
     return mender.renumbered
+
+
+async def _accept_silently(settings: Settings, log: Log, loss: Loss, left: Remains) -> int:
+    """The sequencer has lost nothing and may be at work: it is asked, like by anybody, to number rooms anew."""
+    position = await _fold_log(settings, log, loss, left, None)
+    commands = left.renumberings(0)
+    await _append(log, loss.partition, commands)
+    if "archiver" in loss.behind:
+        await _make_base(settings, loss.partition, position, left.at)
+    return len(commands)
 
 
 class Mender(Attempt):
@@ -199,13 +228,15 @@ class Mender(Attempt):
 async def _fold_archive(archive: RawArchive, census: Census, partition: int, left: Remains) -> None:
     for room, known in census[partition].items():
         left.highest[room] = known.least
-        async for page in ArchivedRoom(archive, room, known).pages():
+        archived = ArchivedRoom(archive, room, known)
+        async for page in archived.pages():
             for event, _ in page:
                 left.fold(event)
+        left.archived[room] = archived.seq
 
 
-async def _fold_log(settings: Settings, log: Log, loss: Loss, left: Remains, fence_id: str) -> int:
-    """Fold what the log holds up to the fence of that id, and archive it. Returns where the fence stands."""
+async def _fold_log(settings: Settings, log: Log, loss: Loss, left: Remains, fence_id: str | None) -> Position:
+    """Fold what the log holds, and archive it: up to the fence of that id, or to where it ends now. Returns where."""
     found = Beginning(loss.held.beginning)
     async for record in _records(log, loss.partition, loss.held.beginning):
         if found.settled_by(record):
@@ -217,7 +248,7 @@ async def _fold_log(settings: Settings, log: Log, loss: Loss, left: Remains, fen
     try:
         async for record in _records(log, loss.partition, start.offset + 1):
             take = taker.take(record.offset, record.headers)
-            if take is Take.FENCE and _is_fence(record, fence_id):
+            if take is Take.FENCE and fence_id is not None and _is_fence(record, fence_id):
                 break
             if take is Take.EVENT:
                 try:
@@ -237,7 +268,7 @@ async def _fold_log(settings: Settings, log: Log, loss: Loss, left: Remains, fen
         await archive.stop()
     if taker.src > start.src:
         left.src = taker.src
-    return taker.term
+    return taker.position
 
 
 async def _records(log: Log, partition: int, start: int) -> AsyncIterator[Any]:

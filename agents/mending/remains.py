@@ -28,9 +28,11 @@ class Remains:
     taken: int = 0
     highest: dict[str, int] = field(default_factory=dict)
     """Numbers that Cassandra says a room has come to."""
+    archived: dict[str, int] = field(default_factory=dict)
+    """Up to here Cassandra has every event of a room."""
     seen: set[str] = field(default_factory=set)
     whole: set[str] = field(default_factory=set)
-    """Rooms that have lost nothing: what the log holds of them joins what is known, or begins an epoch."""
+    """Rooms that have lost nothing: what the log holds of them joins what Cassandra has, or begins an epoch."""
 
     def fold(self, event: Event) -> None:
         """Take `event` though events before it may be lost."""
@@ -45,20 +47,24 @@ class Remains:
 
     def fold_logged(self, event: Event) -> None:
         """The same, for an event that the log still holds."""
-        head = self.rows.of(event.room).head
-        if event.opens is not None or (event.room not in self.seen and head is not None and event.seq <= head.seq + 1):
+        # Not the rows: they may know of events whose words are nowhere.
+        joins = event.room not in self.seen and event.seq <= self.archived.get(event.room, 0) + 1
+        if event.opens is not None or joins:
             self.whole.add(event.room)
         self.seen.add(event.room)
         self.taken += 1
         self.fold(event)
 
-    def renumberings(self, lost: int) -> list[RenumberRoom]:
-        """The commands that number anew every room that may be among the `lost` records."""
+    def renumberings(self, unknown: int) -> list[RenumberRoom]:
+        """The commands that number anew every room which may have lost something.
+
+        `unknown`: so many records are gone that nothing is known of. With 0, every head is what it was.
+        """
         commands = []
         for room in sorted(set(self.rows.rooms()) - self.whole):
             head = self.rows.of(room).head
-            if head is not None:
-                above = max(head.seq, self.highest.get(room, 0)) + lost
+            if head is not None and (unknown or head.seq > self.archived.get(room, 0)):
+                above = max(head.seq, self.highest.get(room, 0)) + unknown
                 commands.append(RenumberRoom(v=VERSION, room=room, sender=OPERATOR, epoch=head.epoch, above=above))
         return commands
 

@@ -21,7 +21,7 @@ from tests.engines import Namespace, Worker, Workers, eventually
 from tests.integration.sequencing import Log, until
 from tests.integration.test_chat import close_code, everything, get
 from tests.integration.test_operations_commands import faust
-from tests.integration.test_sequencer_log import delete_records
+from tests.integration.test_sequencer_log import delete_records, snapshotted
 from tests.people import Line, Reader, Writer, audit, dial
 
 pytestmark = pytest.mark.timeout(300)
@@ -331,7 +331,7 @@ async def test_lost_events_are_accepted_and_no_number_is_given_twice(worker: Wor
         assert done.returncode == 0, done.stderr
         assert "begin-at-base archiver" in done.stdout
         await goes_on(sequencer)
-        assert (await accept_loss(log, worker.namespace)).stdout == f"partition {partition}: nothing is lost\n"
+        assert "0 rooms are numbered anew" in (await accept_loss(log, worker.namespace)).stdout
 
         cat = Writer(address, "cat", ROOM, 2)
         await cat.run()
@@ -355,12 +355,60 @@ async def test_lost_events_are_accepted_and_no_number_is_given_twice(worker: Wor
         moved = await operation(worker.namespace, "begin-at-base", "archiver")
         assert moved.returncode == 0, moved.stderr
         await archiver.start()
+        assert (await accept_loss(log, worker.namespace)).stdout == f"partition {partition}: nothing is lost\n"
     history = HistoryStore.open(settings)
     try:
 
         async def all_that_is_left() -> bool:
             events = await history.read_older(ROOM, first + 4, 100)
             return [event.seq for event in events] == [1, 2, 3, 4, 5, 14, 15, first, first + 1, first + 2, first + 3]
+
+        await eventually(all_that_is_left, "Cassandra has all that is left", 60)
+    finally:
+        await history.stop()
+
+
+async def test_a_room_that_has_a_hole_in_cassandra_alone_goes_on_in_a_new_epoch_while_all_runs(worker: Workers) -> None:
+    workers = await everything(worker)
+    gateway, archiver = workers["gateway"], workers["archiver"]
+    settings, address = worker.namespace.settings(), lambda: gateway.ws
+    async with Log(settings) as log:
+        partition = log.partition(ROOM)
+        whole = next(f"room-{n}" for n in range(99) if log.partition(f"room-{n}") == partition)
+        for room in (ROOM, whole):
+            await Writer(address, "ann", room, 5).run()
+        await eventually(lambda: archived_up_to(settings, {ROOM: 5, whole: 5}), "both rooms are archived", 60)
+        assert await archiver.sigterm() == 0
+        await Writer(address, "bob", ROOM, 5).run()
+        live = await dial(address, "live")
+        await subscribe(live, x_last="1")
+        assert seqs(await messages(live, 1)) == [10]
+        checkpoints = await snapshotted(log)
+        kept = next(r.offset for r, answer in (await log.taken()).answers[partition] if answer.seq == 9)
+        assert kept <= checkpoints[partition]["offset"]
+        await delete_records(log, log.events, {partition: kept})
+
+        done = await accept_loss(log, worker.namespace)
+        assert done.returncode == 0, done.stderr
+        assert "1 rooms are numbered anew" in done.stdout
+        (renumbered,) = await messages(live, 1)
+        assert (renumbered["x-kind"], renumbered["x-seq"]) == ("room.renumbered", "11")
+        again = Writer(address, "cat", whole, 1)
+        await again.run()
+        assert again.receipts == {0: 6}
+        # From the beginning, for somebody who comes now: nobody waits for what nobody has.
+        late = await dial(address, "late")
+        assert (await subscribe(late, x_from_seq="1"))["x-recovered"] == "false"
+        assert seqs(await messages(late, 1)) == [11]
+        moved = await operation(worker.namespace, "begin-at-base", "archiver")
+        assert moved.returncode == 0, moved.stderr
+        await archiver.start()
+        assert (await accept_loss(log, worker.namespace)).stdout == f"partition {partition}: nothing is lost\n"
+    history = HistoryStore.open(settings)
+    try:
+
+        async def all_that_is_left() -> bool:
+            return [event.seq for event in await history.read_older(ROOM, 12, 100)] == [1, 2, 3, 4, 5, 9, 10, 11]
 
         await eventually(all_that_is_left, "Cassandra has all that is left", 60)
     finally:

@@ -31,6 +31,7 @@ def left(*known: Event) -> Remains:
     remains = Remains(Rows(0, {table: {} for table in TABLES}), at=0)
     for each in known:
         remains.fold(each)
+        remains.archived[each.room] = each.seq
     return remains
 
 
@@ -82,6 +83,20 @@ def test_a_room_that_was_numbered_anew_by_a_run_that_was_killed_is_left_alone() 
     remains.fold_logged(event("a", 107, epoch="f", kind="room.renumbered", opens=opens))
     assert head(remains, "a") == (107, "f")
     assert remains.renumberings(10) == []
+
+
+def test_rows_that_know_of_an_event_whose_words_are_gone_do_not_make_a_room_whole() -> None:
+    remains = left(event("a", 1), event("a", 2))
+    remains.fold(event("a", 3))  # the rows' own
+    remains.fold_logged(event("a", 4))
+    assert head(remains, "a") == (4, "e")
+    assert [command.above for command in remains.renumberings(0)] == [4]
+
+
+def test_where_every_head_is_known_a_silent_room_keeps_its_numbering_when_all_of_it_is_archived() -> None:
+    remains = left(event("a", 1), event("b", 1))
+    remains.fold(event("b", 2))
+    assert [(command.room, command.above) for command in remains.renumberings(0)] == [("b", 2)]
 
 
 # ---------------------------------------------------------------- where to begin
