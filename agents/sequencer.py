@@ -308,7 +308,11 @@ class Sequencer:
         lost = [stopped for stopped in self._stopped.values() if isinstance(stopped, Lost)]
         if not lost or time.monotonic() - self._looked_s < LOOK_AGAIN_S:
             return
-        newest = await newest_checkpoints(self._log, [stopped.partition for stopped in lost])
+        try:
+            newest = await newest_checkpoints(self._log, [stopped.partition for stopped in lost])
+        except (KafkaError, OSError, UnknownVersion) as error:
+            log.warning("look_again_postponed", reason=repr(error))
+            return
         for stopped in lost:
             if newest.get(stopped.partition) != stopped.known:
                 leave(Mended(f"partition {stopped.partition} has a new checkpoint: its rows are read again"))
