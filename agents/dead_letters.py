@@ -76,12 +76,15 @@ class DeadLetters:
                 self._producer = producer
             await append(self._producer, self._topic, 0, records)
         except (KafkaError, OSError) as error:
+            # One that Kafka has refused would be refused for ever.
+            await self.stop()
             raise Unavailable(f"Kafka: {error!r}") from None
 
     async def stop(self) -> None:
         """Close the producer."""
-        if self._producer is not None:
-            await self._producer.stop()
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.stop()
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,7 @@ class Settings:
     in_flight_connection_max: int = _doc(1_024, "commands of a connection that wait for their answer", low=1)
     in_flight_user_room_max: int = _doc(128, "commands of a user in one room that wait", low=1, high=128)
     in_flight_max: int = _doc(50_000, "commands of a gateway that wait for their answer", low=1)
+    in_flight_bytes_max: int = _doc(67_108_864, "bytes of commands of a gateway that Kafka has not got yet", low=65_536)
     command_timeout_s: float = _doc(15.0, "from append to answer, then `unavailable`", low=0.5, high=600)
     # logs
     log_format: str = _doc("", "`json` or `console`; empty: by profile", choices=("", "json", "console"))

@@ -11,6 +11,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -82,11 +83,12 @@ class Gateway:
             per_connection=settings.in_flight_connection_max, per_user_room=settings.in_flight_user_room_max
         )
         self.commands = CommandLog(
-            make_producer(settings, batch_bytes=BATCH_BYTES_MAX),
+            partial(make_producer, settings, batch_bytes=BATCH_BYTES_MAX),
             settings.topic(COMMANDS),
             settings.partitions,
             timeout_s=settings.command_timeout_s,
             limit=settings.in_flight_max,
+            bytes_max=settings.in_flight_bytes_max,
             clock=self.now,
         )
         self.history = HistoryStore.open(settings)

@@ -5,8 +5,11 @@ partition takes the whole list as one batch while the batch before it is on its 
 lone command waits for nobody). The answer is whatever the tail reads from the event log with this gateway's command id:
 an ack of the append alone never answers anything (docs/architecture.md, "answered when read").
 
-The table of waiting commands is bounded by `limit` and by time: a command that is not answered within `timeout_s` is
-`unavailable`. It may still happen; a retry with the same client id is harmless.
+The table of waiting commands is bounded by number, by bytes and by time: a command that is not answered within
+`timeout_s` is `unavailable`. One that was on its way to Kafka may still happen, one that still waited for its turn never
+does; a retry with the same client id is harmless either way.
+
+A producer that Kafka refuses (its numbering is broken, its id has expired) would be refused for ever: it is replaced.
 """
 
 from __future__ import annotations
@@ -28,6 +31,9 @@ log = logs.get(__name__)
 
 GATEWAY_ID_BYTES = 8
 _COUNTER_BYTES = 8
+
+RENEW_S = 0.5
+"""Between two tries to make a new producer."""
 
 BATCH_BYTES_MAX = 1_000_000
 """Below the topic's `max.message.bytes` (a limit on batches), above a full transaction."""
@@ -56,31 +62,43 @@ class _Entry:
         self.waiting = waiting
         self.appended_at = appended_at
 
+    @property
+    def size(self) -> int:
+        """What it takes of a batch at most, in bytes."""
+        return len(self.value) + len(self.key) + RECORD_OVERHEAD_BYTES
+
 
 class CommandLog:
     """Appends commands and completes them with their answers. One per gateway; all methods run on its loop."""
 
     def __init__(
         self,
-        producer: AIOKafkaProducer,
+        make_producer: Callable[[], AIOKafkaProducer],
         topic: str,
         partitions: int,
         *,
         timeout_s: float,
         limit: int,
+        bytes_max: int,
         clock: Callable[[], float],
     ) -> None:
+        """`limit`: commands that wait for their answer; `bytes_max`: of commands that Kafka has not got yet."""
         self.gateway_id = secrets.token_bytes(GATEWAY_ID_BYTES)
-        self._producer = producer
+        self._make_producer = make_producer
+        self._producer = make_producer()
         self._topic = topic
         self._partitions = partitions
         self._timeout_s = timeout_s
         self._limit = limit
+        self._bytes_max = bytes_max
         self._clock = clock
         self._counter = 0
+        self._bytes = 0
         self._waiting: dict[bytes, _Entry] = {}
         self._queues: dict[int, list[list[_Entry]]] = {}
         self._senders: dict[int, asyncio.Task[None]] = {}
+        self._renewing = asyncio.Lock()
+        self._retired: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Connect; may be tried again.
@@ -95,6 +113,8 @@ class CommandLog:
 
     async def stop(self) -> None:
         """Disconnect, after what has been handed to the producer."""
+        for retired in self._retired:
+            retired.cancel()
         await self._producer.stop()
 
     def __len__(self) -> int:
@@ -107,7 +127,7 @@ class CommandLog:
         Raises:
             Refused: `unavailable` when too many commands wait already; `transaction_too_long` when they fit no batch.
         """
-        if len(self._waiting) + len(commands) > self._limit:
+        if len(self._waiting) + len(commands) > self._limit or self._bytes > self._bytes_max:
             raise Refused(Code.UNAVAILABLE, "the log does not keep up; try again later with the same x-client-id")
         key = room.encode()
         now = self._clock()
@@ -116,13 +136,14 @@ class CommandLog:
         for command, waiting in commands:
             self._counter += 1
             command_id = self.gateway_id + self._counter.to_bytes(_COUNTER_BYTES, "big")
-            value = encode(command)
-            size += len(value) + len(key) + RECORD_OVERHEAD_BYTES
-            group.append(_Entry(command_id, key, value, waiting, now))
+            entry = _Entry(command_id, key, encode(command), waiting, now)
+            size += entry.size
+            group.append(entry)
         if size > BATCH_BYTES_MAX:
             raise Refused(Code.TRANSACTION_TOO_LONG, f"these commands take {size} bytes, a batch {BATCH_BYTES_MAX}")
         for entry in group:
             self._waiting[entry.command_id] = entry
+        self._bytes += size
         partition = partition_of(room, self._partitions)
         self._queues.setdefault(partition, []).append(group)
         if partition not in self._senders:
@@ -143,10 +164,17 @@ class CommandLog:
             command_id = next(iter(self._waiting))
             entry = self._waiting[command_id]
             if entry.appended_at > before:
-                return
+                break
             del self._waiting[command_id]
             metrics.gateway_command_timeouts.inc()
             entry.waiting.failed(Code.UNAVAILABLE)
+        # What was answered so before its turn came is not sent any more: Kafka may be away for hours.
+        for queue in self._queues.values():
+            late = 0
+            while late < len(queue) and queue[late][0].appended_at <= before:
+                self._bytes -= sum(entry.size for entry in queue[late])
+                late += 1
+            del queue[:late]
 
     async def drain(self, timeout_s: float) -> None:
         """Wait until everything that was appended is in the log, or `timeout_s` have passed."""
@@ -160,20 +188,22 @@ class CommandLog:
                 groups, size = 0, 0
                 entries: list[_Entry] = []
                 for group in queue:
-                    group_size = sum(len(e.value) + len(e.key) + RECORD_OVERHEAD_BYTES for e in group)
+                    group_size = sum(entry.size for entry in group)
                     if entries and size + group_size > BATCH_BYTES_MAX:
                         break
                     groups, size = groups + 1, size + group_size
                     entries.extend(group)
                 del queue[:groups]
                 await self._send_batch(partition, entries)
+                self._bytes -= size
         finally:
             del self._senders[partition]
             del self._queues[partition]
 
     async def _send_batch(self, partition: int, entries: list[_Entry]) -> None:
         started = self._clock()
-        batch = self._producer.create_batch()
+        producer = self._producer
+        batch = producer.create_batch()
         for entry in entries:
             added = batch.append(key=entry.key, value=entry.value, timestamp=None, headers=[(H_CMD, entry.command_id)])
             if added is None:  # measured before it was built: cannot happen while RECORD_OVERHEAD_BYTES is true
@@ -181,13 +211,33 @@ class CommandLog:
         batch.close()
         try:
             # With idempotence the producer repeats this until the broker has it; it never gives up on its own.
-            await (await self._producer.send_batch(batch, self._topic, partition=partition))
+            await (await producer.send_batch(batch, self._topic, partition=partition))
         except KafkaError as error:
             log.error("append_failed", partition=partition, commands=len(entries), error=repr(error))
             for entry in entries:
                 self._fail(entry, Code.UNAVAILABLE)
+            await self._renew(producer)
         else:
             metrics.gateway_append_seconds.observe(self._clock() - started)
+
+    async def _renew(self, refused: AIOKafkaProducer) -> None:
+        """Replace a producer that Kafka has refused, unless another partition's sender has done it."""
+        async with self._renewing:
+            while self._producer is refused:
+                producer = self._make_producer()
+                try:
+                    await producer.start()
+                except (KafkaError, OSError) as error:
+                    log.warning("producer_not_renewed", error=repr(error))
+                    await producer.stop()
+                    await asyncio.sleep(RENEW_S)
+                else:
+                    self._producer = producer
+                    log.warning("producer_renewed")
+                    # It ends when the other senders have heard of their batches.
+                    retired = asyncio.create_task(refused.stop())
+                    self._retired.add(retired)
+                    retired.add_done_callback(self._retired.discard)
 
     def _fail(self, entry: _Entry, code: Code) -> None:
         if self._waiting.pop(entry.command_id, None) is not None:

@@ -23,6 +23,8 @@ from chat.settings import Settings
 BATCH_BYTES: Final = 262_144
 """A batch is closed at this size (a single larger record makes one of its own): about 700 messages of usual length."""
 
+NEVER_S: Final = float("inf")
+
 UNKNOWN: Final = -1
 """The base offset of a batch that the broker had before and whose place it no longer knows."""
 
@@ -37,7 +39,7 @@ class Record(NamedTuple):
 
 def make_producer(settings: Settings, *, client_id: str = "", batch_bytes: int = BATCH_BYTES) -> AIOKafkaProducer:
     """A producer that is not started yet. Call it with the loop running that it will live in."""
-    return AIOKafkaProducer(
+    producer = AIOKafkaProducer(
         bootstrap_servers=settings.kafka_servers,
         client_id=client_id or f"{settings.namespace}-{settings.worker}",
         acks="all",
@@ -46,23 +48,10 @@ def make_producer(settings: Settings, *, client_id: str = "", batch_bytes: int =
         max_batch_size=batch_bytes,
         max_request_size=max(1_048_576, 2 * record_bytes_max(settings)),
     )
-
-
-@asynccontextmanager
-async def running_producer(settings: Settings, name: str) -> AsyncIterator[AIOKafkaProducer]:
-    """A producer for the body of the `with`, of an operation called `name`.
-
-    Raises:
-        Unavailable: Kafka does not answer. (An append, once begun, waits for ever: see above.)
-    """
-    producer = make_producer(settings, client_id=f"{settings.namespace}-{name}")
-    try:
-        await producer.start()
-        yield producer
-    except (KafkaError, OSError) as error:
-        raise Unavailable(f"Kafka at {','.join(settings.kafka_servers)}: {error!r}") from None
-    finally:
-        await producer.stop()
+    # A batch whose partition has had no leader for 40 s would be given up, with its sequence number: the broker then
+    # refuses everything that this producer ever appends there again (measured).
+    producer._message_accumulator._batch_ttl = NEVER_S  # noqa: SLF001
+    return producer
 
 
 def fill(batch: Any, records: Iterable[Record]) -> int:
