@@ -6,8 +6,8 @@ lone command waits for nobody). The answer is whatever the tail reads from the e
 an ack of the append alone never answers anything (docs/architecture.md, "answered when read").
 
 The table of waiting commands is bounded by number, by bytes and by time: a command that is not answered within
-`timeout_s` is `unavailable`. One that was on its way to Kafka may still happen, one that still waited for its turn never
-does; a retry with the same client id is harmless either way.
+`timeout_s` is `unavailable`. One that was on its way to Kafka may still happen, one that still waited for its turn will
+not; a retry with the same client id is harmless either way.
 
 A producer that Kafka refuses (its numbering is broken, its id has expired) would be refused for ever: it is replaced.
 """

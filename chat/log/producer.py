@@ -54,6 +54,23 @@ def make_producer(settings: Settings, *, client_id: str = "", batch_bytes: int =
     return producer
 
 
+@asynccontextmanager
+async def running_producer(settings: Settings, name: str) -> AsyncIterator[AIOKafkaProducer]:
+    """A producer for the body of the `with`, of an operation called `name`.
+
+    Raises:
+        Unavailable: Kafka does not answer. (An append, once begun, waits for ever: see above.)
+    """
+    producer = make_producer(settings, client_id=f"{settings.namespace}-{name}")
+    try:
+        await producer.start()
+        yield producer
+    except (KafkaError, OSError) as error:
+        raise Unavailable(f"Kafka at {','.join(settings.kafka_servers)}: {error!r}") from None
+    finally:
+        await producer.stop()
+
+
 def fill(batch: Any, records: Iterable[Record]) -> int:
     """Append `records` to `batch` (from `producer.create_batch()`) until it is full; returns how many it took.
 

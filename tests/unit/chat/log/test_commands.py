@@ -139,8 +139,7 @@ async def test_while_kafka_is_away_for_hours_the_bytes_that_wait_are_bounded() -
         for _ in range(100):
             try:
                 desk.post("x" * 10_000)
-            except Refused as refusal:
-                assert refusal.code is Code.UNAVAILABLE
+            except Refused:
                 refused += 1
             await asyncio.sleep(0)
         assert sum(entry.size for queue in desk.log._queues.values() for group in queue for entry in group) < 230_000
