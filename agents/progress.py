@@ -19,7 +19,7 @@ class Progress:
         """`what` is counted: `records`."""
         self._what = what
         self._bar: Any = None
-        self._started = self._told = time.monotonic()
+        self._started = self._told = 0.0
         self._shown = 0
 
     def __enter__(self) -> Self:
@@ -32,8 +32,10 @@ class Progress:
             self._bar.render_finish()
 
     def __call__(self, done: int, total: int) -> None:
-        """`done` of `total`; `total` may grow."""
+        """`done` of `total`; `total` may grow. The first call begins it."""
         now = time.monotonic()
+        if not self._started:
+            self._started = self._told = now
         if now - self._told < (LINE_S / 10 if self._bar is not None else LINE_S):
             return
         self._told = now

@@ -12,7 +12,8 @@ Everything may run meanwhile. So that it is clear what must be where:
    after the stores were read, and what lies between is walked.
 
 Memory holds no room's events: a bounded number of them wait for comparison. It grows with the rooms (about 200 bytes
-each) and, of one partition at a time, with their members and the hashes of their newest 200 events.
+each), with memberships (70) and, of one partition at a time, with its rooms' people and the hashes of their newest
+200 events.
 """
 
 from __future__ import annotations
@@ -137,6 +138,7 @@ class Audit:
         """
         stretches = await self._stretches(wait_s)
         self._total = sum(max(0, each.end - each.position.offset - 1) for each in stretches)
+        self._progress(0, self._total)
         for stretch in stretches:
             await self._walk(stretch)
         if self._only is None:
@@ -206,6 +208,8 @@ class Audit:
                 await compare.put(self._checks.rows(walk.room, walk.cut()))
             for walk in rooms.values():
                 await compare.put(self._checks.room(walk))
+                if self._only is not None:
+                    await compare.put(self._checks.lists(walk))
             for some in parts(list(rooms.values()), ROOMS_MAX):
                 await compare.put(self._checks.entries(some))
             await compare.landed()
@@ -285,7 +289,9 @@ class Audit:
     async def _stranger(self, room: str) -> None:
         findings = Findings()
         walk = RoomWalk(room, findings, Store.CASSANDRA, "room_log")
-        await self._checks.reporting_to(findings).archived(walk)
+        if not await self._checks.reporting_to(findings).archived(walk):
+            self.summary.unread.append(f"room {room}: neither the log nor Cassandra has it")
+            return
         if len(findings):
             self._unproved[room] = findings
         self._known[room] = walk.seq

@@ -17,6 +17,7 @@ from chat.records import Event
 from chat.settings import Settings
 from chat.stores.cassandra.history import bucket_of
 from chat.stores.cassandra.raw import RawArchive
+from chat.stores.model import MemberInfo, MemberRow
 from chat.stores.redis.raw import ROOMS_MAX, RawMemory
 from chat.verifying.claims import Claim, Claims
 from chat.verifying.compare import (
@@ -87,7 +88,13 @@ class StoreChecks:
     """Compares what both stores hold with `RoomWalk`s."""
 
     def __init__(
-        self, settings: Settings, archive: RawArchive, memory: RawMemory, findings: Findings, claims: Claims
+        self,
+        settings: Settings,
+        archive: RawArchive,
+        memory: RawMemory,
+        findings: Findings,
+        claims: Claims,
+        listed: set[int] | None = None,
     ) -> None:
         self._settings = settings
         self._partitions = settings.partitions
@@ -95,10 +102,12 @@ class StoreChecks:
         self._memory = memory
         self._findings = findings
         self._claims = claims
+        self._listed: set[int] = set() if listed is None else listed
+        """Hashes of the rows that people's lists of rooms must have."""
 
     def reporting_to(self, findings: Findings) -> StoreChecks:
         """The same checks with findings of their own."""
-        return StoreChecks(self._settings, self._archive, self._memory, findings, self._claims)
+        return StoreChecks(self._settings, self._archive, self._memory, findings, self._claims, self._listed)
 
     # ------------------------------------------------------------ one room
 
@@ -109,7 +118,10 @@ class StoreChecks:
             compare_rows(self._findings, room, run, found)
 
     async def room(self, walk: RoomWalk) -> None:
-        """Compare the archive's rows about a room with the whole walk, and look at what lies beyond it."""
+        """Compare the archive's rows about a room with the whole walk, and look at what lies beyond it.
+
+        Its people's lists of rooms are compared all together, by `people`.
+        """
         found = await self._archive.read_room(walk.room)
         compare_head(self._findings, self._claims, Store.CASSANDRA, "rooms", walk, found)
         claim_rows(self._claims, walk.room, await self._archive.read_above(walk.room, walk.seq, PAGE_ROWS))
@@ -120,6 +132,10 @@ class StoreChecks:
                 compare_member(self._findings, self._claims, "room_members", walk, member.user, member)
         for user in missing:
             compare_member(self._findings, self._claims, "room_members", walk, user, None)
+        self._listed.update(map(_print_of, walk.members.values()))
+
+    async def lists(self, walk: RoomWalk) -> None:
+        """Compare the room's place in its people's lists of rooms, one list after the other."""
         for users in parts(list(walk.members), PEOPLE_AT_ONCE):
             lists = await asyncio.gather(*(self._archive.user_room(user, walk.room) for user in users))
             for user, listed in zip(users, lists, strict=True):
@@ -143,14 +159,21 @@ class StoreChecks:
         else:
             await self._walk(walk, first, event.seq - 1)
 
-    async def archived(self, walk: RoomWalk) -> None:
-        """Walk all that the archive has of a room that the log does not hold at all, then compare it as any other."""
+    async def archived(self, walk: RoomWalk) -> bool:
+        """Walk all that the archive has of a room that the log does not hold at all, then compare it as any other.
+
+        False when it has nothing of it.
+        """
         row = await self._archive.read_room(walk.room)
-        last = (row and row["seq"]) or 0
-        await self._walk(walk, (row and row["first_seq"]) or 1, last)
-        walk.close()
         if row is None:
-            self._findings.add(Store.CASSANDRA, "rooms", walk.room, Wrong.MISSING, 1, "the room's row")
+            rows = await self._archive.read_above(walk.room, 0, PAGE_ROWS)
+            if not rows:
+                return False
+            self._wrong("rooms", walk.room, Wrong.MISSING, 1, "the room's row")
+            row = {"seq": rows[-1][0]}
+        last = row["seq"] or 0
+        await self._walk(walk, row.get("first_seq") or 1, last)
+        walk.close()
         if walk.seq < last:
             # Perhaps the row is on its way: then the log has it.
             claim = Claim(
@@ -161,6 +184,7 @@ class StoreChecks:
         if walk.head is not None:
             await self.room(walk)
             await self.entries([walk])
+        return True
 
     async def _walk(self, walk: RoomWalk, first: int, last: int) -> None:
         silent = 0
@@ -173,9 +197,7 @@ class StoreChecks:
                 try:
                     event = read_event(walk.room.encode(), row[4])
                 except Refused as refused:
-                    self._findings.add(
-                        Store.CASSANDRA, "room_log", walk.room, Wrong.UNDECODABLE, row[0], refused.message
-                    )
+                    self._wrong("room_log", walk.room, Wrong.UNDECODABLE, row[0], refused.message)
                     continue
                 if walk.head is None and event.opens is None and first > 1:
                     walk.adopt(event)
@@ -205,29 +227,45 @@ class StoreChecks:
             if row[0] > seq and bucket_of(row[0]) == bucket:
                 claim_rows(self._claims, room, [row])
             else:
-                self._findings.add(
-                    Store.CASSANDRA, "room_log", room, Wrong.TOO_MANY, row[0], f"stands in bucket {bucket}"
-                )
+                self._wrong("room_log", room, Wrong.TOO_MANY, row[0], f"stands in bucket {bucket}")
 
     async def people(self, known: Mapping[str, int], partitions: Container[int]) -> None:
-        """Look for rooms in people's lists whose own lists of people do not name them."""
-        async for users in self._archive.users():
-            for some in parts(users, PEOPLE_AT_ONCE):
-                await asyncio.gather(*(self._rooms_of(user, known, partitions) for user in some))
+        """Compare everybody's lists of rooms with what all rooms' people must have in theirs."""
+        explained: set[tuple[str, str]] = set()
+        async for page in self._archive.user_rooms():
+            for row in page:
+                if _print_of(row) in self._listed:
+                    self._listed.discard(_print_of(row))
+                elif partition_of(row.room, self._partitions) in partitions:
+                    explained.add((row.room, row.user))
+                    await self._odd(row, known)
+        missing = len(self._listed)
+        if missing:
+            # Which ones, the rooms' own lists say, which have been compared before.
+            for room in known:
+                async for members in self._archive.members(room):
+                    for member in members:
+                        if _print_of(member) in self._listed:
+                            missing -= 1
+                            if (room, member.user) not in explained:
+                                self._wrong("user_rooms", room, Wrong.MISSING, member.seq or 0, f"user {member.user}")
+        if missing > len(explained):
+            self._wrong("user_rooms", "", Wrong.MISSING, 0, f"{missing - len(explained)} rows")
 
-    async def _rooms_of(self, user: str, known: Mapping[str, int], partitions: Container[int]) -> None:
-        async for page in self._archive.rooms_of(user):
-            for listed in page:
-                if partition_of(listed.room, self._partitions) not in partitions:
-                    continue
-                if await self._archive.member(listed.room, user) is not None:
-                    continue  # compared with the room's walk
-                if listed.seq is not None and listed.seq > known.get(listed.room, 0):
-                    self._claims.add(claim_of_member("user_rooms", listed, listed.seq))
-                else:
-                    self._findings.add(
-                        Store.CASSANDRA, "user_rooms", listed.room, Wrong.TOO_MANY, listed.seq or 0, f"user {user}"
-                    )
+    async def _odd(self, row: MemberRow, known: Mapping[str, int]) -> None:
+        """A row in somebody's list of rooms that the walk of the room did not ask for."""
+        if row.seq is not None and row.seq > known.get(row.room, 0):
+            self._claims.add(claim_of_member("user_rooms", row, row.seq))
+            return
+        member = await self._archive.member(row.room, row.user)
+        if member is None:
+            wrong = Wrong.TOO_MANY
+        else:
+            wrong = Wrong.STALE if (row.seq or 0) < (member.seq or 0) else Wrong.DIFFERS
+        self._wrong("user_rooms", row.room, wrong, row.seq or 0, f"user {row.user}")
+
+    def _wrong(self, part: str, room: str, wrong: Wrong, seq: int, detail: str) -> None:
+        self._findings.add(Store.CASSANDRA, part, room, wrong, seq, detail)
 
     async def entries_of_strangers(self, known: Container[str], partitions: Container[int]) -> None:
         """Look for rooms in Redis that neither the log nor the archive had."""
@@ -241,6 +279,10 @@ class StoreChecks:
                         claim_head(self._claims, Store.REDIS, "room", room, entry.fields)
                     elif entry.fields is not None or entry.tail or entry.listed_at is not None:
                         self._findings.add(Store.REDIS, "room", room, Wrong.TOO_MANY, 0, "no such room")
+
+
+def _print_of(row: MemberInfo | MemberRow) -> int:
+    return hash((row.room, row.user, row.role, row.seq, row.at))
 
 
 def parts(items: list[_T], size: int) -> Iterator[list[_T]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from chat.log.positions import commit
 from chat.log.taking import Position
@@ -20,16 +20,20 @@ from tests.eventlog import EventLog
 class StoredLog(EventLog):
     """An event log whose events are in both stores when `commands` returns, and whose readers have committed that."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, state: dict[str, Any] | None = None) -> None:
+        """`state`: an empty dictionary, or what a log before this one, on the same topics, has left in it."""
         super().__init__(settings)
         self.offsets: dict[int, int] = {}
+        self._state = {} if state is None else state
+        vars(self).update(self._state)
         self._archive = ArchiveStore(settings)
         self._projection = Projection(settings)
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
         for partition in range(self.settings.partitions):
-            await self.fence(partition)
+            if partition not in self.terms:
+                await self.fence(partition)
         await self._projection.begin_rebuild(range(self.settings.partitions), "test")
         for partition in range(self.settings.partitions):
             await self._projection.finish_rebuild(partition, "test")
@@ -39,6 +43,7 @@ class StoredLog(EventLog):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._state.update({name: getattr(self, name) for name in ("rooms", "terms", "srcs", "at", "offsets")})
         await self._archive.stop()
         await self._projection.clear()
         await self._projection.stop()

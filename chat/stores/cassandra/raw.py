@@ -16,7 +16,7 @@ from chat.stores.model import MemberRow
 
 LOWEST: Final = -(2**63)
 HIGHEST: Final = 2**63 - 1
-MEMBERS_PAGE: Final = 1000
+PEOPLE_PAGE: Final = 1000
 ROOMS_PAGE: Final = 1000
 
 _LOG_COLUMNS = "seq, at, kind, sender, event"
@@ -32,9 +32,9 @@ _MEMBER_COLUMNS = "room, user, role, seq, at"
 _MEMBERS = f"SELECT {_MEMBER_COLUMNS} FROM room_members WHERE room = ? AND user > ? LIMIT ?"  # noqa: S608
 _MEMBER = f"SELECT {_MEMBER_COLUMNS} FROM room_members WHERE room = ? AND user = ?"  # noqa: S608
 _USER_ROOM = f"SELECT {_MEMBER_COLUMNS} FROM user_rooms WHERE user = ? AND room = ?"  # noqa: S608
-_USERS_FIRST = "SELECT DISTINCT user FROM user_rooms LIMIT ?"
-_USERS_NEXT = "SELECT DISTINCT user FROM user_rooms WHERE token(user) > token(?) LIMIT ?"
-_USER_ROOMS = f"SELECT {_MEMBER_COLUMNS} FROM user_rooms WHERE user = ? AND room > ? LIMIT ?"  # noqa: S608
+_LISTS_FIRST = f"SELECT {_MEMBER_COLUMNS} FROM user_rooms LIMIT ?"  # noqa: S608
+_LISTS_SAME = f"SELECT {_MEMBER_COLUMNS} FROM user_rooms WHERE user = ? AND room > ? LIMIT ?"  # noqa: S608
+_LISTS_NEXT = f"SELECT {_MEMBER_COLUMNS} FROM user_rooms WHERE token(user) > token(?) LIMIT ?"  # noqa: S608
 
 STATEMENTS: Final = (
     _RANGE,
@@ -47,9 +47,9 @@ STATEMENTS: Final = (
     _MEMBERS,
     _MEMBER,
     _USER_ROOM,
-    _USERS_FIRST,
-    _USERS_NEXT,
-    _USER_ROOMS,
+    _LISTS_FIRST,
+    _LISTS_SAME,
+    _LISTS_NEXT,
 )
 
 
@@ -113,9 +113,11 @@ class RawArchive:
     async def members(self, room: str) -> AsyncIterator[list[MemberRow]]:
         """The rows of a room's people, in pages."""
         after = ""
-        while page := await self._session.rows(_MEMBERS, (room, after, MEMBERS_PAGE)):
-            after = page[-1][1]
+        while page := await self._session.rows(_MEMBERS, (room, after, PEOPLE_PAGE)):
             yield [MemberRow(*row) for row in page]
+            if len(page) < PEOPLE_PAGE:
+                return  # most rooms: what comes between this page and an empty one, the next audit sees
+            after = page[-1][1]
 
     async def member(self, room: str, user: str) -> MemberRow | None:
         """One person's row in a room's list."""
@@ -127,19 +129,16 @@ class RawArchive:
         rows = await self._session.rows(_USER_ROOM, (user, room))
         return MemberRow(*rows[0]) if rows else None
 
-    async def users(self) -> AsyncIterator[list[str]]:
-        """Everybody who has a list of rooms, in pages."""
-        page = await self._session.rows(_USERS_FIRST, (ROOMS_PAGE,))
+    async def user_rooms(self) -> AsyncIterator[list[MemberRow]]:
+        """The rows of everybody's lists of rooms, in pages."""
+        page = await self._session.rows(_LISTS_FIRST, (PEOPLE_PAGE,))
         while page:
-            yield [user for (user,) in page]
-            page = await self._session.rows(_USERS_NEXT, (page[-1][0], ROOMS_PAGE))
-
-    async def rooms_of(self, user: str) -> AsyncIterator[list[MemberRow]]:
-        """The rows of one person's list, in pages."""
-        after = ""
-        while page := await self._session.rows(_USER_ROOMS, (user, after, MEMBERS_PAGE)):
-            after = page[-1][0]
             yield [MemberRow(*row) for row in page]
+            # The list of the last one may have been cut.
+            room, user, *_ = page[-1]
+            page = await self._session.rows(_LISTS_SAME, (user, room, PEOPLE_PAGE))
+            if not page:
+                page = await self._session.rows(_LISTS_NEXT, (user, PEOPLE_PAGE))
 
 
 def _within(bucket: int, first: int, last: int) -> tuple[int, int]:
