@@ -121,6 +121,27 @@ class Pause(Fault):
             system.send(self._paused.pop(), signal.SIGCONT)
 
 
+class KillWaiting(Fault):
+    """A worker is killed while its engine stands still: with everything in hand that it could not write yet."""
+
+    def __init__(self, role: str, engine: str, hold_s: float = 1.0) -> None:
+        super().__init__(f"kill -9 {role} while {engine} stands still", role, hold_s)
+        self._role = role
+        self._engine = engine
+
+    async def inject(self, system: System, chance: Random) -> str:
+        name = _one_of(system, self._role, chance)
+        system.send(self._engine, signal.SIGSTOP)
+        # The worker commits what it may once a second: long enough for two of them.
+        await asyncio.sleep(chance.uniform(2.2, 3.5))
+        before = system.send(name, signal.SIGKILL)
+        await system.until_restarted(name, before)
+        return f"{name} (process {before})"
+
+    async def heal(self, system: System) -> None:
+        system.send(self._engine, signal.SIGCONT)
+
+
 class ZombieAndHeir(Fault):
     """A sequencer is paused for longer than its session; its heir takes over and is killed as the zombie wakes."""
 

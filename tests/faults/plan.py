@@ -13,6 +13,7 @@ from tests.faults.faults import (
     Fault,
     Flush,
     Kill,
+    KillWaiting,
     Link,
     Pause,
     Rolling,
@@ -53,6 +54,15 @@ def _scale(role: str) -> Make:
 
 CATALOGUE: dict[str, Make] = {
     **{f"kill-{target}": _plainly(Kill, target) for target in (*ROLES, *ENGINES)},
+    **{
+        f"waiting-{role}": _plainly(KillWaiting, role, engine)
+        for role, engine in (
+            ("sequencer", "kafka"),
+            ("gateway", "kafka"),
+            ("archiver", "cassandra"),
+            ("projector", "redis"),
+        )
+    },
     **{f"restart-{target}": _plainly(Kill, target, number=signal.SIGTERM) for target in (*ROLES, *ENGINES)},
     **{f"failpoint-{role}": _failpoint(role) for role in FAILPOINTS},
     **{f"pause-{role}": _lasting(Pause, role, span=LONG_PAUSE_S) for role in ROLES},
@@ -82,6 +92,8 @@ SHORT = (
     "kill-projector",
     "failpoint-sequencer",
     "failpoint-archiver",
+    "waiting-sequencer",
+    "waiting-archiver",
     "pause-sequencer",
     "zombie",
     "rolling",
