@@ -21,8 +21,7 @@ from tests.engines import Namespace, Workers, eventually
 from tests.integration.sequencing import Load, Log, until
 from tests.integration.test_archiver_keeps_everything import archived, holds_exactly
 from tests.integration.test_operations_commands import faust
-from tests.integration.test_sequencer_log import snapshotted
-from tests.integration.test_upkeep_trim import everywhere, read_by_all, trimmed
+from tests.integration.test_upkeep_trim import checkpointed, everywhere, read_by_all, trimmed
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -59,7 +58,7 @@ async def lived_in(worker: Workers, log: Log) -> dict[str, list[Event]]:
         await command(log, JoinRoom(v=1, room="room-1", sender=user))
     await command(log, LeaveRoom(v=1, room="room-1", sender="jim"))
     taken = await log.answered()
-    await snapshotted(log)
+    await checkpointed(log)
     await holds_exactly(log.settings, taken.events())
     await archiver.sigterm()
     await sequencer.sigterm()

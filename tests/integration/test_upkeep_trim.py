@@ -6,6 +6,9 @@ import asyncio
 
 import pytest
 
+from agents.sequencing.checkpoints import newest_checkpoints
+from agents.sequencing.log import Log as SequencerLog
+from agents.sequencing.rows import Checkpoint
 from chat.log.bases import Base, read_bases, write_base
 from chat.log.positions import commit, committed
 from chat.log.producer import running_producer
@@ -18,7 +21,7 @@ from tests.eventlog import EventLog, post
 from tests.integration.sequencing import Load, Log
 from tests.integration.test_archiver_keeps_everything import archived, ended, whole_room
 from tests.integration.test_operations_commands import faust
-from tests.integration.test_sequencer_log import delete_records, snapshotted
+from tests.integration.test_sequencer_log import delete_records
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -34,6 +37,23 @@ async def read_by_all(settings: Settings, positions: dict[int, Position]) -> Non
     """The stores' readers stand at `positions`."""
     for role in ("archiver", "projector"):
         await commit(settings, role, positions)
+
+
+async def checkpointed(log: Log) -> dict[int, Checkpoint]:
+    """The checkpoints once everything that was asked is answered and snapshotted (ticks, which change nothing, aside)."""
+    wanted = {
+        partition: src
+        for partition, answers in (await log.answered()).answers.items()
+        for src, (_, answer) in enumerate(answers)
+        if getattr(answer, "outcome", "") != "tick"
+    }
+
+    async def all_there() -> dict[int, Checkpoint] | None:
+        found = await newest_checkpoints(SequencerLog(log.settings), wanted)
+        return found if all(p in found and found[p].src >= src for p, src in wanted.items()) else None
+
+    found: dict[int, Checkpoint] = await eventually(all_there, "a snapshot of everything", 60)
+    return found
 
 
 async def everywhere(log: Log) -> dict[int, Position]:
@@ -54,10 +74,9 @@ async def test_what_everybody_has_goes_and_everything_else_goes_on(worker: Worke
     async with Log(settings) as log:
         async with Load(log, least=300, rate_s=1000, rooms=6):
             pass
-        before = await log.answered()
-        await snapshotted(log)
-        ends = await everywhere(log)
-        await read_by_all(settings, ends)
+        checkpoints = await checkpointed(log)
+        before = (await log.taken()).rooms()
+        await read_by_all(settings, await everywhere(log))
 
         said = await trimmed(namespace, "--keep-days", "0", "--dry-run")
         held = await extents(settings, log.events)
@@ -68,11 +87,13 @@ async def test_what_everybody_has_goes_and_everything_else_goes_on(worker: Worke
         await trimmed(namespace, "--keep-days", "0")
         bases = await read_bases(settings)
         held = await extents(settings, log.events)
-        at = {p: answers[-1][1].at for p, answers in before.answers.items() if answers}
-        assert {p: base.position for p, base in bases.items()} == {p: ends[p] for p in at}
-        assert {p: base.at for p, base in bases.items()} == at
         # Where nothing was ever said there is no checkpoint, and the fence stays.
-        assert {p: e.beginning for p, e in held.items()} == {p: ends[p].offset + 1 if p in at else 0 for p in held}
+        assert {p: (base.position, base.at) for p, base in bases.items()} == {
+            p: (checkpoint.position, checkpoint.at) for p, checkpoint in checkpoints.items()
+        }
+        assert {p: extent.beginning for p, extent in held.items()} == {
+            p: checkpoints[p].offset + 1 if p in checkpoints else 0 for p in held
+        }
 
         again = await trimmed(namespace, "--keep-days", "0")
         assert again.endswith("0 records deleted\n")
@@ -80,7 +101,7 @@ async def test_what_everybody_has_goes_and_everything_else_goes_on(worker: Worke
         await log.post("room-0", "after", sender="user-0")
         await log.post("room-0", "message 0", sender="user-0", client_id="id-0")
         partition = log.partition("room-0")
-        seq = before.rooms()["room-0"][-1].seq
+        seq = before["room-0"][-1].seq
 
         async def both_answered() -> bool:
             taker = Taker(bases[partition].position)
@@ -98,9 +119,8 @@ async def test_a_trim_that_is_killed_after_its_base_leaves_a_whole_log_and_is_re
     async with Log(settings) as log:
         async with Load(log, least=100, rate_s=1000, rooms=4):
             pass
-        await snapshotted(log)
-        ends = await everywhere(log)
-        await read_by_all(settings, ends)
+        checkpoints = await checkpointed(log)
+        await read_by_all(settings, await everywhere(log))
         killed = await asyncio.to_thread(
             faust, worker.namespace, "trim", "--keep-days", "0", failpoint="trim-after-base:2"
         )
@@ -110,8 +130,8 @@ async def test_a_trim_that_is_killed_after_its_base_leaves_a_whole_log_and_is_re
         assert sorted(held[p].beginning == bases[p].offset + 1 for p in bases) == [False, True]
         await trimmed(worker.namespace, "--keep-days", "0")
         bases, held = await read_bases(settings), await extents(settings, log.events)
-        assert len(bases) >= 2
-        assert {p: held[p].beginning for p in bases} == {p: ends[p].offset + 1 for p in bases}
+        assert bases.keys() == checkpoints.keys()
+        assert {p: held[p].beginning for p in bases} == {p: found.offset + 1 for p, found in checkpoints.items()}
 
 
 async def test_what_is_younger_than_the_setting_stays(worker: Workers) -> None:
@@ -120,7 +140,7 @@ async def test_what_is_younger_than_the_setting_stays(worker: Workers) -> None:
     async with Log(settings) as log:
         async with Load(log, least=50, rate_s=1000, rooms=4):
             pass
-        await snapshotted(log)
+        await checkpointed(log)
         await read_by_all(settings, await everywhere(log))
         for said in (
             await trimmed(worker.namespace),
@@ -138,7 +158,7 @@ async def test_a_reader_that_is_behind_or_was_never_there_holds_the_log(worker: 
     async with Log(settings) as log:
         async with Load(log, least=50, rate_s=1000, rooms=4):
             pass
-        await snapshotted(log)
+        await checkpointed(log)
         ends = await everywhere(log)
         await commit(settings, "archiver", ends)
         assert "held by the projector's position" in await trimmed(worker.namespace, "--keep-days", "0")
