@@ -107,6 +107,17 @@ async def test_a_page_that_begins_where_nothing_is_is_empty(
     assert await history.read_events("no such room", 1, 50) == []
 
 
+async def test_an_older_epoch_is_read_with_its_holes_and_across_numbers_that_were_never_given(
+    archive: ArchiveStore, history: HistoryStore, room: str
+) -> None:
+    first = 3 * BUCKET_SEQS + 7
+    await archive.write_events([opening(room), *(stored(room, seq) for seq in (2, 5, 6)), stored(room, first)])
+    assert seqs(await history.read_older(room, first, 10)) == [1, 2, 5, 6]
+    assert seqs(await history.read_older(room, first, 3)) == [2, 5, 6]
+    assert seqs(await history.read_older(room, 5, 10)) == [1, 2]
+    assert await history.read_older(room, 1, 10) == []
+
+
 async def test_events_written_again_in_any_order_change_nothing(
     archive: ArchiveStore, history: HistoryStore, room: str
 ) -> None:

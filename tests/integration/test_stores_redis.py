@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from chat.errors import Unavailable
@@ -201,3 +202,33 @@ async def test_a_redis_that_comes_back_is_used_again(namespace: Namespace, proje
             await eventually(answers, "Redis is asked again")
         finally:
             await tail.stop()
+
+
+# ---------------------------------------------------------------- new epochs
+
+
+def renumbered(room: str, seq: int) -> Stored:
+    event = stored(room, seq, opens=Opens(kind="open", owner="ann", name="A")).event
+    event = msgspec.structs.replace(event, kind="room.renumbered", epoch="f")
+    return Stored(event, encode(event))
+
+
+@pytest.mark.parametrize("first", [3, 1001], ids=["the next number", "a jump"])
+async def test_a_new_epoch_begins_a_tail_anew(projection: Projection, tail: RecentTail, first: int) -> None:
+    await projection.write_events([opening("a"), stored("a", 2)])
+    await projection.write_events([renumbered("a", first), stored("a", first + 1)])
+    assert await tail.read_events("a", 1, 10) == []
+    assert seqs(await tail.read_events("a", first, 10)) == [first, first + 1]
+    # What came before it comes again, from a reader that was put out: nothing changes.
+    await projection.write_events([opening("a"), stored("a", 2)])
+    assert seqs(await tail.read_events("a", first, 10)) == [first, first + 1]
+    assert await tail.read_events("a", 1, 10) == []
+
+
+async def test_an_older_epoch_does_not_come_back(projection: Projection, directory: Directory) -> None:
+    await make_whole(projection)
+    await projection.write_events([opening("a", name="A"), renumbered("a", 1001)])
+    await projection.write_events([opening("a", name="A"), stored("a", 2)])
+    info = await directory.get_room("a")
+    assert info is not None
+    assert (info.epoch, info.first_seq, info.seq, info.name) == ("f", 1001, 1001, "A")
