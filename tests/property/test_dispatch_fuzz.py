@@ -403,7 +403,7 @@ def test_bytes_that_are_no_websocket_cost_one_connection_and_nothing_else(raw: b
     asyncio.run(go())
 
 
-def test_a_thousand_hostile_lives_leave_nothing_behind() -> None:
+def test_hundreds_of_hostile_lives_leave_nothing_behind() -> None:
     """One gateway, so that what each leaves would add up: half frames, open transactions, windows, full subscriptions."""
     hostile: list[list[bytes]] = [
         [b"SEND\ndestination:/room/a\ncontent-length:1000\n\nhalf"],
@@ -419,7 +419,7 @@ def test_a_thousand_hostile_lives_leave_nothing_behind() -> None:
 
     async def go() -> None:
         async with world() as here:
-            for n in range(1_000):
+            for n in range(400):
                 async with upgraded(here.port) as peer:
                     client = Client(peer, TEXT)
                     for step in [connect, *hostile[n % len(hostile)]]:
