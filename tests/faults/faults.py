@@ -24,6 +24,9 @@ FAKETIME_FOLDERS = ("/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linu
 FAILPOINT_S = 20.0
 """A failpoint under load is reached long before; one that was not is said in the report."""
 
+LONG_S = 30.0
+"""A pause of this length and more is a kind of its own in the report: clients and drivers give up on the way."""
+
 FAILPOINTS = {
     "sequencer": (
         "before-produce",
@@ -106,7 +109,8 @@ class Pause(Fault):
     """SIGSTOP, and SIGCONT later: a process that wakes with everything that it had in mind."""
 
     def __init__(self, target: str, hold_s: float) -> None:
-        super().__init__(f"pause {target}", target, hold_s)
+        long = " for long" if hold_s >= LONG_S else ""
+        super().__init__(f"pause {target}{long}", target, hold_s)
         self._target = target
         self._paused: list[str] = []
 

@@ -28,6 +28,8 @@ ENGINES = ("kafka", "cassandra", "redis")
 LONG_PAUSE_S = (8.0, 20.0)
 """Longer than a sequencer's session of 6 s: it is a zombie when it wakes."""
 SHORT_PAUSE_S = (2.0, 5.0)
+GONE_S = (45.0, 60.0)
+"""Longer than the time limits of a command (15 s) and of Kafka's clients (40 s)."""
 ZOMBIE_S = (8.0, 12.0)
 LINK_S = (3.0, 10.0)
 
@@ -67,6 +69,7 @@ CATALOGUE: dict[str, Make] = {
     **{f"failpoint-{role}": _failpoint(role) for role in FAILPOINTS},
     **{f"pause-{role}": _lasting(Pause, role, span=LONG_PAUSE_S) for role in ROLES},
     **{f"pause-{engine}": _lasting(Pause, engine, span=SHORT_PAUSE_S) for engine in ENGINES},
+    **{f"gone-{engine}": _lasting(Pause, engine, span=GONE_S) for engine in ENGINES},
     "zombie": _lasting(ZombieAndHeir, span=ZOMBIE_S),
     "rolling": _plainly(Rolling),
     **{f"scale-{role}": _scale(role) for role in ROLES},

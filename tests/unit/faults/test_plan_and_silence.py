@@ -64,7 +64,8 @@ def test_silence_is_told_for_anybody_and_for_the_room_that_waited_longest() -> N
     assert silence.receipts_s == pytest.approx(0.1)
     assert silence.receipts_worst_room_s == pytest.approx(3.0)
     assert silence.deliveries_worst_reader_s == pytest.approx(0.2)
-    assert (silence.lost_connections, silence.back_s) == (1, pytest.approx(0.75))
+    assert silence.lost_connections == 1
+    assert silence.back_s == pytest.approx(0.75)
 
 
 def test_a_summary_has_a_line_a_kind_with_median_and_maximum() -> None:
@@ -73,4 +74,4 @@ def test_a_summary_has_a_line_a_kind_with_median_and_maximum() -> None:
     history.disturbances = [Disturbance("kill -9 kafka", "", at, at, at + 4.0) for at in (5.0, 15.0, 22.0)]
     (summary,) = summarise(measure(history))
     assert (summary.kind, summary.count) == ("kill -9 kafka", 3)
-    assert summary.receipts == (pytest.approx(1.0), pytest.approx(3.0))
+    assert list(summary.receipts) == pytest.approx([1.0, 3.0])
