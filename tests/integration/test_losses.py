@@ -211,11 +211,16 @@ async def test_a_command_topic_that_was_made_anew_is_filled_up_and_the_rooms_go_
         await log.post(ROOM, "next")
         await log.post(ROOM, "again", client_id="7")
 
+        async def answers() -> list[Event | Verdict]:
+            """Without those to the sequencer's own ticks, which come when a minute passes."""
+            found = [answer for _, answer in (await log.taken()).answers[log.partition(ROOM)]]
+            return [answer for answer in found if not (isinstance(answer, Verdict) and answer.outcome == "tick")]
+
         async def answered() -> bool:
-            return len((await log.taken()).answers[log.partition(ROOM)]) >= 22
+            return len(await answers()) >= 22
 
         await until(answered, "what came after it is answered")
-        *before, event, repeat = (answer for _, answer in (await log.taken()).answers[log.partition(ROOM)])
+        *before, event, repeat = await answers()
         assert [answer.seq for answer in before] == list(range(1, 21))
         assert isinstance(event, Event)
         assert (event.seq, event.body) == (21, "next")
