@@ -36,7 +36,7 @@ MODULES = {
     "projector": ["agents.projector"],
 }
 """What each role imports, beside `EVERYWHERE`."""
-EVERYWHERE = ["web.health", "agents.operations", "agents.upkeep"]
+EVERYWHERE = ["web.health", "agents.operations", "agents.upkeep", "agents.losses"]
 
 app = RoomlogApp.for_role(settings, modules=[*MODULES[settings.role], *EVERYWHERE])
 

@@ -32,7 +32,7 @@ from chat.log.positions import committed
 from chat.log.taking import START, Position, Take
 from chat.log.topics import EVENTS, partition_of
 from chat.log.walking import Walk, extents
-from chat.records import KIND_RENUMBERED, Event
+from chat.records import Event
 from chat.settings import Settings
 from chat.stores.cassandra.raw import RawArchive
 from chat.stores.redis.raw import ROOMS_MAX, RawMemory
@@ -239,7 +239,7 @@ class Audit:
 
     async def _enter(self, event: Event, part: str) -> RoomWalk:
         """The walk of a room whose first event in the log is `event`: what is before it only the archive has."""
-        if event.opens is not None and event.kind != KIND_RENUMBERED:
+        if event.opens is not None:
             return RoomWalk(event.room, self.summary.findings, Store.LOG, part)
         walk = RoomWalk(event.room, self.summary.findings, Store.CASSANDRA, "room_log")
         await self._checks.before(walk, event)

@@ -303,6 +303,8 @@ class Worker:
             "ROOMLOG_WEB_PORT": str(self.port),
             "PYTHONUNBUFFERED": "1",
         }
+        self.program = [sys.executable, "-m", "faust", "-A", "app", "worker", "-l", "info"]
+        """What `spawn` runs."""
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -336,7 +338,7 @@ class Worker:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "faust", "-A", "app", "worker", "-l", "info"],
+                self.program,
                 env=self._environment,
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,

@@ -108,6 +108,8 @@ class RoomWalk:
             if not verify(genesis(event.room, event.epoch), event):
                 self._wrong(Wrong.CHAIN, event.seq)
             self.identified = True
+            if head is None and event.kind == KIND_RENUMBERED:
+                self.whole = False  # whoever joined before is not read here
             return head
         expected = 1 if head is None else head.seq + 1
         if event.seq > expected:

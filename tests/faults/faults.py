@@ -13,9 +13,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from chat.log.consumer import reader
 from chat.log.topics import COMMANDS
 from tests.faults.system import System
 
@@ -235,7 +237,16 @@ class ShortRetention(Fault):
         return ""
 
     async def heal(self, system: System) -> None:
-        await self._configure(system, {})
+        settings = system.settings
+        topic = settings.topic(COMMANDS)
+        try:
+            async with reader(settings, [topic]) as consumer:
+                partitions = [TopicPartition(topic, p) for p in range(settings.partitions)]
+                begins = await consumer.beginning_offsets(partitions)
+        finally:
+            await self._configure(system, {})
+        if not any(begins.values()):
+            raise RuntimeError("no command has been deleted: nothing was tried")
 
     async def _configure(self, system: System, changed: dict[str, str]) -> None:
         settings = system.settings

@@ -22,7 +22,7 @@ from chat.log.bases import Base, write_base
 from chat.log.producer import Record
 from chat.log.taking import Position
 from chat.log.topics import admin_client
-from chat.records import Event, encode, record_headers
+from chat.records import Event, RenumberRoom, encode, record_headers
 from chat.stores.redis.client import Keys
 from tests.engines import Namespace
 from tests.eventlog import EventLog, join, leave, post
@@ -295,6 +295,29 @@ async def test_what_the_log_no_longer_holds_is_walked_in_the_archive(own_log: St
     }
     await cql(settings, "DELETE FROM room_log WHERE room = 'lobby' AND bucket = 0 AND seq = 2501")
     assert ("cassandra", "room_log", "lobby", 2501, "missing") in found(await audit(settings, "lobby"))
+
+
+@pytest.mark.parametrize("cut_last", [False, True])
+async def test_a_room_that_was_numbered_anew_is_clean_from_there_whatever_the_log_still_has(
+    own_log: StoredLog, cut_last: bool
+) -> None:
+    partition = own_log.partition("lobby")
+    await own_log.commands([*(post("lobby") for _ in range(5)), join("lobby", "bob")])
+    cut = Position(own_log.offsets[partition], own_log.srcs[partition], own_log.terms[partition])
+    events = await own_log.commands([post("lobby"), post("lobby")])
+    if cut_last:
+        cut = Position(own_log.offsets[partition], own_log.srcs[partition], own_log.terms[partition])
+    await trimmed_at(own_log, cut)
+    renumber = RenumberRoom(v=1, room="lobby", sender="op", epoch=events[0].epoch, above=7_000)
+    await own_log.commands([renumber, *(post("lobby") for _ in range(3)), join("lobby", "eve")])
+    assert found(await audit(own_log.settings)) == set()
+    assert found(await audit(own_log.settings, "lobby")) == set()
+    await cql(own_log.settings, "UPDATE rooms USING TIMESTAMP %s SET first_seq = 6900 WHERE room = 'lobby'", LATER)
+    await cql(own_log.settings, "DELETE FROM room_log WHERE room = 'lobby' AND bucket = 1 AND seq = 7002")
+    assert found(await audit(own_log.settings)) >= {
+        ("cassandra", "rooms", "lobby", 7_005, "differs"),
+        ("cassandra", "room_log", "lobby", 7_002, "missing"),
+    }
 
 
 # ---------------------------------------------------------------- what cannot be read
