@@ -134,11 +134,13 @@ async def backup(self: Operation, folder: Path, wait_s: float) -> None:
     Finished when manifest.json is there. Each partition is whole up to a moment between begin and end.
     """
     from agents.upkeeping.backup import back_up  # noqa: PLC0415  (as above)
+    from chat.log.topics import check_topics  # noqa: PLC0415
     from chat.stores.cassandra.raw import RawArchive  # noqa: PLC0415
 
     failpoints.arm(config.failpoint)
     archive = RawArchive(config)
     try:
+        await self.wait_for(wait_s, KAFKA, lambda: check_topics(config))
         await self.wait_for(wait_s, "Cassandra", archive.ready)
         with Progress("partitions") as progress:
             manifest = await back_up(config, archive, folder, lambda done, _: progress(done, config.partitions))
