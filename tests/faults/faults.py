@@ -90,7 +90,8 @@ class Failpoint(Fault):
 
     async def inject(self, system: System, chance: Random) -> str:
         name = _one_of(system, self._role, chance)
-        passes = chance.randint(1, 4)
+        # A recovery comes once in a life of the process; everything else comes again and again.
+        passes = 1 if self._point.startswith("recovery") else chance.randint(1, 4)
         system.override(name, ROOMLOG_FAILPOINT=f"{self._point}:{passes}")
         try:
             before = system.send(name, signal.SIGTERM)
