@@ -23,7 +23,7 @@ from tests.faults.system import System
 
 FAKETIME = "libfaketimeMT.so.1"
 FAKETIME_FOLDERS = ("/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime", "/usr/lib/faketime")
-FAILPOINT_S = 20.0
+FAILPOINT_S = 40.0
 """A failpoint under load is reached long before; one that was not is said in the report."""
 
 LONG_S = 30.0
