@@ -136,7 +136,12 @@ class Consumer(driver.Consumer):
         while not (self.should_stop or cast("Service", fetcher).should_stop):
             fetched, active = await self._wait_next_records(FETCH_TIMEOUT_S)
             if not self.flow_active:
-                await self.perform_seek()
+                try:
+                    await self.perform_seek()
+                except (IllegalStateError, KafkaError) as error:
+                    # The partitions went meanwhile. Raised here it would end the worker, in the middle of a handover.
+                    log.info("seek_postponed", reason=repr(error))
+                    await asyncio.sleep(0)
                 continue
             for aiokafka_tp, records in (fetched or {}).items():
                 tp = ensure_TP(aiokafka_tp)
