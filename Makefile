@@ -77,7 +77,7 @@ model-full: .venv/.runtime ## the same within larger bounds: some minutes, up to
 	@$(PY) docs/model/check.py --full
 
 test: .venv/.dev page ## all tests but the benchmarks and the long fault run, on real engines: make test ARGS="-k stomp"
-	@$(PYTEST) -m "not bench and not faults_long" $(ARGS)
+	@$(PYTEST) -m "not bench" $(ARGS)
 
 faults: .venv/.dev page ## the fault harness for five minutes: everything is killed under load, and nothing is lost: make faults ARGS="--seed 7"
 	@$(PY) -m tests.faults short $(ARGS)
