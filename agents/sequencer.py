@@ -190,15 +190,16 @@ class Sequencer:
     async def stop(self) -> None:
         """The process ends on purpose: leave nothing for the next owner to fold."""
         readiness.lost(READY, "stopping")
-        for task in self._tasks:
-            task.cancel()
         await asyncio.gather(*(a.pause(HANDOVER_S) for a in self._attempts.values()))
         try:
             async with asyncio.timeout(HANDOVER_S):
+                # After the one that may be under way, which is not cut short: what it has captured counts as written.
                 await self._snapshots.take(self._attempts.values())
                 await self._commit()
         except TimeoutError:
             log.warning("last_snapshot_given_up", reason="Kafka does not answer")
+        for task in self._tasks:
+            task.cancel()
         await asyncio.gather(*(a.close(0) for a in self._attempts.values()))
         self._attempts.clear()
         await self._log.stop()

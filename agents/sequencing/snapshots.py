@@ -4,6 +4,9 @@ Of each partition only what the log has acknowledged is written, as rows of the 
 carry the promise: all rows of a snapshot are acknowledged before its checkpoint is sent, and an older term's row is
 deleted only after the row that replaces it is acknowledged. A process that dies in between leaves rows that are newer
 than the checkpoint; folding over them changes nothing.
+
+What has been captured counts as clean. So one snapshot is taken at a time, and after one that did not come to its end
+none is taken any more: its rows would be missing under the next checkpoint.
 """
 
 from __future__ import annotations
@@ -28,12 +31,24 @@ class Snapshots:
     def __init__(self, settings: Settings, log: Log) -> None:
         self._settings = settings
         self._log = log
+        self._one_at_a_time = asyncio.Lock()
+        self._torn = False
 
     async def take(self, attempts: Iterable[Attempt]) -> int:
-        """One snapshot of every partition that has something new.
+        """One snapshot of every partition that has something new, after the one that is under way.
 
-        Returns when all of it is acknowledged: how many bytes were written.
+        Returns when all of it is acknowledged: how many bytes were written. Whatever ends it before (a cancellation,
+        too) makes it the last one of this process: from then on nothing is written.
         """
+        async with self._one_at_a_time:
+            if self._torn:
+                return 0
+            self._torn = True
+            written = await self._take(attempts)
+            self._torn = False
+            return written
+
+    async def _take(self, attempts: Iterable[Attempt]) -> int:
         started = time.perf_counter()
         captured = []
         for attempt in list(attempts):
