@@ -1,0 +1,49 @@
+"""The drain loop between Faust's fetcher and the agents' queues, at the moments that an engine does not offer on demand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aiokafka.errors import IllegalStateError, KafkaConnectionError
+
+from agents.consuming import Consumer
+
+
+class Draining(Consumer):
+    """A consumer whose partitions go while their committed offsets are looked up, as in the middle of a handover."""
+
+    should_stop = False
+    flow_active = False
+
+    def __init__(self, *outcomes: Exception | None) -> None:
+        self.outcomes = list(outcomes)
+        self.seeks = 0
+
+    async def _wait_next_records(self, timeout: float) -> tuple[dict[Any, Any], set[Any]]:  # noqa: ASYNC109 (Faust's)
+        return {}, set()
+
+    async def perform_seek(self) -> None:
+        self.seeks += 1
+        outcome = self.outcomes.pop(0)
+        if not self.outcomes:
+            self.should_stop = True
+        if outcome is not None:
+            raise outcome
+
+
+class Fetcher:
+    should_stop = False
+
+
+@pytest.mark.parametrize("error", [IllegalStateError("No current assignment"), KafkaConnectionError("away")])
+async def test_partitions_that_go_in_the_middle_of_a_seek_do_not_end_the_worker(error: Exception) -> None:
+    consumer = Draining(error, error, None)
+    await consumer._drain_messages(Fetcher())
+    assert consumer.seeks == 3
+
+
+async def test_a_defect_in_a_seek_is_not_hidden() -> None:
+    consumer = Draining(ZeroDivisionError(), None)
+    with pytest.raises(ZeroDivisionError):
+        await consumer._drain_messages(Fetcher())
