@@ -375,10 +375,10 @@ async def test_findings_are_printed_as_text_and_as_json(log: StoredLog, module_t
     await cql(log.settings, "DELETE FROM room_log WHERE room = 'printed' AND bucket = 0 AND seq = 3")
     text = await asyncio.to_thread(faust, module_topics, "verify", "--room", "printed")
     assert (text.returncode, text.stderr) == (1, "")
-    assert text.stdout.splitlines() == [
-        "cassandra room_log room printed seq 3: missing",
-        "10 events of 1 rooms: 1 findings",
-    ]
+    finding, closing = text.stdout.splitlines()
+    assert finding == "cassandra room_log room printed seq 3: missing"
+    # Other tests may have left records of strangers in the partition.
+    assert re.fullmatch(r"10 events of 1 rooms(, \d+ records of strangers passed over)?: 1 findings", closing)
     as_json = await asyncio.to_thread(faust, module_topics, "verify", "--json", "--room", "printed")
     assert as_json.returncode == 1
     assert json.loads(as_json.stdout) == {
