@@ -14,7 +14,7 @@ export GATEWAYS SEQUENCERS ARCHIVERS PROJECTORS FORCE
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 	@echo "Ports, folders, addresses of engines: docs/operations.md"
 
 # ---------------------------------------------------------------- environment
@@ -63,7 +63,7 @@ page: .venv/.runtime ## build the chat page if its sources changed
 
 # ---------------------------------------------------------------- checks
 
-.PHONY: check model model-full test bench faults faults-long
+.PHONY: check model model-full test bench faults faults-long faults-clusters
 check: .venv/.dev ## linter, format, types, import contracts
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
@@ -82,8 +82,13 @@ test: .venv/.dev page ## all tests but the benchmarks and the long fault run, on
 faults: .venv/.dev page ## the fault harness for five minutes: everything is killed under load, and nothing is lost: make faults ARGS="--seed 7"
 	@$(PY) -m tests.faults short $(ARGS)
 
-faults-long: .venv/.dev page ## the same with a million messages and every kind of fault
+faults-long: .venv/.dev page ## the same with a million messages and every kind of fault, then faults-clusters
 	@$(PY) -m tests.faults long $(ARGS)
+	@$(MAKE) faults-clusters
+
+faults-clusters: .venv/.dev page ## the harness on three brokers and three nodes of Cassandra, then with full disks (as root)
+	@$(PY) -m tests.faults clusters $(ARGS)
+	@$(PY) -m tests.faults run --faults disk-kafka,disk-cassandra,disk-kafka,disk-cassandra --rate 60 $(ARGS)
 
 bench: .venv/.dev ## the benchmarks, each beside a bare loop of the same work
 	@$(PYTEST) -m bench -s -p no:randomly --timeout 1800 tests/bench $(ARGS)

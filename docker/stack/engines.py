@@ -32,8 +32,8 @@ HOST = "127.0.0.1"
 Prepare = Callable[[Settings, Layout, Progress], Awaitable[Service]]
 
 
-async def kafka(settings: Settings, layout: Layout, progress: Progress) -> Service:
-    """Kafka, one KRaft node; its storage is formatted when the data folder is new."""
+async def kafka(settings: Settings, layout: Layout, progress: Progress, *, cluster_id: str = "") -> Service:
+    """Kafka, one KRaft node; its storage is formatted when the data folder is new (for `cluster_id`, or a new one)."""
     port = settings.engine_port_base + KAFKA_PORT
     home = _home(layout, "kafka")
     data = home / "data"
@@ -46,7 +46,7 @@ async def kafka(settings: Settings, layout: Layout, progress: Progress) -> Servi
     lib = await jars.fetch("kafka", layout, progress)
     command = [_java(), f"@{ENGINES / 'kafka' / 'jvm.options'}", "-cp", f"{lib}/*"]
     if not (data / "meta.properties").exists():
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        cluster = cluster_id or base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted", f"--cluster-id={cluster}", "-c", str(config)]
         async with progress.step("kafka", "formatting its storage", "storage formatted"):
             await run_logged("kafka-format", [*command, *tool], layout)

@@ -1,7 +1,8 @@
-"""`python -m tests.faults short|long|run`: the fault harness.
+"""`python -m tests.faults short|long|clusters|run`: the fault harness.
 
     short   what `make faults` runs: every role and engine killed, paused, restarted under 50,000 messages
     long    what `make faults-long` runs: a million messages, all kinds of faults, alone and together, again and again
+    clusters three brokers and three nodes of Cassandra: one gone, a leader, two; a part of `make faults-clusters`
     run     whatever is asked for, with the options below
 
 The exit status is 0 when nothing was found, 1 when something was, 2 when the harness itself could not go on.
@@ -22,7 +23,7 @@ sys.path.insert(0, str(ROOT / "docker"))
 from chat import logs  # noqa: E402
 from chat.settings import Settings  # noqa: E402
 from tests.faults.faults import faketime_library  # noqa: E402  (after the path is right)
-from tests.faults.plan import CATALOGUE, SHORT, group, needs_faketime  # noqa: E402
+from tests.faults.plan import ALL, CATALOGUE, CLUSTERS, SHORT, group, needs_cluster, needs_faketime  # noqa: E402
 from tests.faults.run import Run, Wish  # noqa: E402
 
 LONG_WANTED = {"kills": 31, "pauses": 20, "rebalances": 50}
@@ -33,7 +34,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("length", choices=("short", "long", "run"))
+    parser.add_argument("length", choices=("short", "long", "clusters", "run"))
     parser.add_argument("--messages", type=int, help="messages to send at least")
     parser.add_argument("--rate", type=float, help="messages a second")
     parser.add_argument("--rooms", type=int, default=16)
@@ -43,18 +44,24 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--forever", action="store_true", help="repeat the faults until all messages are sent")
     for role, count in (("gateway", 2), ("sequencer", 2), ("archiver", 1), ("projector", 1)):
         parser.add_argument(f"--{role}s", type=int, default=count)
+    parser.add_argument("--cluster", action="store_true", help="three Kafka brokers and Cassandra nodes")
     parser.add_argument("--data", type=Path, help="folder of the run; default: build/faults/SEED")
     parser.add_argument("--keep", action="store_true", help="keep the engines' data")
     parser.add_argument("--list", action="store_true", help="list the faults")
     if "--list" in arguments:
-        sys.stdout.write("\n".join(CATALOGUE) + "\n")
+        sys.stdout.write("\n".join(ALL) + "\n")
         return 0
     chosen = parser.parse_args(arguments)
     seed = secrets.randbelow(1_000_000) if chosen.seed is None else chosen.seed
     names = _names(chosen.length, chosen.faults)
     if needs_faketime(names) and faketime_library() is None:
         parser.exit(2, "the faults of clocks need Debian's package: apt-get install faketime\n")
-    messages, rate = {"short": (50_000, 300.0), "long": (1_000_000, 500.0), "run": (5_000, 250.0)}[chosen.length]
+    messages, rate = {
+        "short": (50_000, 300.0),
+        "long": (1_000_000, 500.0),
+        "clusters": (20_000, 60.0),
+        "run": (5_000, 250.0),
+    }[chosen.length]
     wish = Wish(
         seed=seed,
         names=names,
@@ -71,6 +78,7 @@ def main(arguments: list[str]) -> int:
         forever=chosen.forever or chosen.length == "long",
         wanted=LONG_WANTED if chosen.length == "long" else {},
         keep=chosen.keep,
+        cluster=chosen.cluster or chosen.length == "clusters" or needs_cluster(names),
         command=f"python -m tests.faults {shlex.join(arguments)}" + ("" if chosen.seed else f" --seed {seed}"),
     )
     folder = (chosen.data or ROOT / "build" / "faults" / str(seed)).resolve()
@@ -89,6 +97,8 @@ def _names(length: str, faults: str | None) -> list[str]:
         return [name for pattern in faults.split(",") for name in group(pattern)]
     if length == "short":
         return list(SHORT)
+    if length == "clusters":
+        return list(CLUSTERS)
     return [name for name in CATALOGUE if length == "long" or not name.startswith(("clock-", "link-", "retention"))]
 
 

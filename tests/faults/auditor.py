@@ -50,6 +50,8 @@ class Kind(StrEnum):
     """A store, or a part of it, that could not be read: nothing is proved about it."""
     UNANSWERED = "unanswered"
     """Somebody who still waited when all was well again."""
+    UNSAFE = "unsafe"
+    """A RECEIPT at a time when too few replicas could have what it is for."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ what it did. `hold_s` is the time from there to `heal`. All chance comes from th
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -51,6 +52,10 @@ class Fault(ABC):
         self.disturbs = disturbs
         """For people: whose work it is that suffers."""
         self.hold_s = hold_s
+        self.stops_receipts = False
+        """While it holds nothing may be receipted: what would be, too few have."""
+        self.receipts_within_s = math.inf
+        """While it holds, somebody gets a RECEIPT at least so often."""
 
     @abstractmethod
     async def inject(self, system: System, chance: Random) -> str:
@@ -378,5 +383,5 @@ class Together(Fault):
 
 
 def _one_of(system: System, target: str, chance: Random) -> str:
-    """A process: the engine of that name, or any worker of that role."""
-    return chance.choice(system.workers(target) or [target])
+    """A process: one of the engine of that name, or any worker of that role."""
+    return chance.choice(system.workers(target) or system.nodes(target))

@@ -22,6 +22,7 @@ from tests.faults.faults import (
     Together,
     ZombieAndHeir,
 )
+from tests.faults.outages import Down, KillLeader, soon_full
 
 ROLES = ("sequencer", "gateway", "archiver", "projector")
 ENGINES = ("kafka", "cassandra", "redis")
@@ -32,6 +33,8 @@ GONE_S = (45.0, 60.0)
 """Longer than the time limits of a command (15 s) and of Kafka's clients (40 s)."""
 ZOMBIE_S = (8.0, 12.0)
 LINK_S = (3.0, 10.0)
+BROKER_PAUSE_S = 20.0
+DOWN_S = (12.0, 20.0)
 
 Make = Callable[[Random], Fault]
 
@@ -52,6 +55,10 @@ def _failpoint(role: str) -> Make:
 
 def _scale(role: str) -> Make:
     return lambda chance: Scale(role, chance.randint(1, 2))
+
+
+def _disk(engine: str) -> Make:
+    return lambda chance: soon_full(engine, chance)
 
 
 CATALOGUE: dict[str, Make] = {
@@ -86,7 +93,38 @@ CATALOGUE: dict[str, Make] = {
         for how in ("ahead", "behind", "jumping")
     },
 }
-"""Every fault by the name that the command line takes."""
+"""Every fault of the usual stack, by the name that the command line takes."""
+
+OF_CLUSTERS: dict[str, Make] = {
+    "cluster-kill-leader": _plainly(KillLeader),
+    "cluster-pause-broker": _plainly(Pause, "kafka", BROKER_PAUSE_S),
+    "cluster-pause-node": _plainly(Pause, "cassandra", BROKER_PAUSE_S),
+    **{
+        f"cluster-{count}-{engine}-gone": _lasting(Down, engine, count, span=DOWN_S)
+        for engine in ("kafka", "cassandra")
+        for count in (1, 2)
+    },
+}
+"""Faults that need three of an engine."""
+
+OF_DISKS: dict[str, Make] = {f"disk-{engine}": _disk(engine) for engine in ("kafka", "cassandra")}
+"""Faults that need root, for disks of the harness's own."""
+
+ALL = CATALOGUE | OF_CLUSTERS | OF_DISKS
+
+CLUSTERS = (
+    *("kill-kafka", "cluster-kill-leader") * 2,
+    *("kill-cassandra",) * 2,
+    *OF_CLUSTERS,
+    "disk-kafka",
+    "restart-kafka",
+    "restart-cassandra",
+    "kill-sequencer",
+    "kill-gateway",
+    "pause-sequencer",
+    "rolling",
+)
+"""The run on clusters: each of their own faults, and some of the usual ones beside them."""
 
 SHORT = (
     *("kill-sequencer",) * 3,
@@ -122,10 +160,10 @@ COMBINED = (
 
 
 def group(pattern: str) -> list[str]:
-    """Names of the catalogue that are `pattern` or begin with `pattern-`."""
-    found = [name for name in CATALOGUE if name == pattern or name.startswith(f"{pattern}-")]
+    """Names of faults that are `pattern` or begin with `pattern-`."""
+    found = [name for name in ALL if name == pattern or name.startswith(f"{pattern}-")]
     if not found:
-        raise ValueError(f"no such fault: {pattern}; there are: {', '.join(CATALOGUE)}")
+        raise ValueError(f"no such fault: {pattern}; there are: {', '.join(ALL)}")
     return found
 
 
@@ -136,7 +174,7 @@ def plan(names: list[str], chance: Random, *, forever: bool) -> Iterator[Fault]:
         order = list(names)
         chance.shuffle(order)
         for name in order:
-            yield CATALOGUE[name](chance)
+            yield ALL[name](chance)
             count += 1
             if count % 6 == 0:
                 yield together(chance)
@@ -156,6 +194,16 @@ def together(chance: Random) -> Fault:
 def needs_links(names: list[str]) -> bool:
     """True when workers have to stand behind the harness's proxies."""
     return any(name.startswith("link-") for name in names)
+
+
+def needs_cluster(names: list[str]) -> bool:
+    """True when one of an engine is not enough."""
+    return any(name.startswith("cluster-") for name in names)
+
+
+def needs_disks(names: list[str]) -> bool:
+    """True when engines have to have small disks, which only root can give them."""
+    return any(name.startswith("disk-") for name in names)
 
 
 def needs_faketime(names: list[str]) -> bool:

@@ -35,6 +35,7 @@ class Result:
     harness_stall_s: float = 0.0
     wanted: dict[str, int] = field(default_factory=dict)
     """Faults that the run had to reach at least: kills, pauses, rebalances."""
+    engines: dict[str, int] = field(default_factory=dict)
 
     @property
     def reached(self) -> dict[str, int]:
@@ -82,6 +83,7 @@ def _lines(result: Result) -> list[str]:
         f"| machine | {machine()} |",
         f"| length | {result.seconds:.0f} s, {result.rate:.0f} messages a second wanted |",
         f"| workers | {', '.join(f'{count} {role}' for role, count in result.counts.items())} |",
+        f"| engines | {', '.join(f'{count} {engine}' for engine, count in result.engines.items())} |",
         f"| clients | {len(history.authors)} writers, {len(history.records)} readers, {result.rooms} rooms |",
         (
             f"| calls | {len(history.calls):,}: {outcomes[Outcome.NUMBERED]:,} receipted, "

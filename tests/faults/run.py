@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import time
+from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from heapq import merge
 from pathlib import Path
 from random import Random
 
+from tests.engines import ENGINES
 from tests.faults.auditor import Findings, Kind, RoomLog, audit_clients, audit_reader
+from tests.faults.clusters import ClusterSystem
 from tests.faults.faults import Fault
-from tests.faults.history import Disturbance, History, write_history
+from tests.faults.history import Disturbance, History, longest_gap_s, write_history
 from tests.faults.load import Crowd
-from tests.faults.plan import needs_links, plan
+from tests.faults.plan import needs_disks, needs_links, plan
 from tests.faults.report import Result, write_report
 from tests.faults.silence import AFTER_S, measure
 from tests.faults.stores import Log, audit_cassandra, audit_redis, read_log, until_written
@@ -32,6 +38,10 @@ WRITTEN_S = 120.0
 READ_PER_S = 2_000
 """Events that the last readers, all of them together, get at least."""
 PROGRESS_S = 10.0
+LATE_S = 2.0
+"""After it was there, a fault that stops RECEIPTs has stopped them."""
+DISK_BYTES = {"kafka": 192 * 2**20, "cassandra": 384 * 2**20}
+"""Room for a run of minutes, and little enough to be taken from memory."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,8 @@ class Wish:
     """Go on with faults until all messages are sent, instead of once through the plan."""
     wanted: dict[str, int] = field(default_factory=dict)
     keep: bool = False
+    cluster: bool = False
+    """Three brokers and three nodes of Cassandra instead of one each."""
     command: str = ""
 
 
@@ -65,7 +77,12 @@ class Run:
         self._findings = Findings()
         self._quiet: tuple[float, float] | None = None
         linked = ("gateway-2", "sequencer-2", "archiver", "projector") if needs_links(wish.names) else ()
-        self._system = System(folder / "stack", wish.counts, linked=linked)
+        disks = DISK_BYTES if needs_disks(wish.names) else {}
+        self._system = (
+            ClusterSystem(folder / "stack", wish.counts, disks=disks)
+            if wish.cluster
+            else System(folder / "stack", wish.counts, linked=linked, disks=disks)
+        )
 
     async def run(self) -> Result:
         """All of it. What goes wrong in the system is in the findings; what goes wrong in the harness is raised."""
@@ -125,7 +142,9 @@ class Run:
         try:
             try:
                 disturbance.detail = await fault.inject(system, self._chance)
+                there_s = history.now_s()
                 await self._pass(crowd, fault.hold_s)
+                judge(fault, history, there_s, self._findings)
             finally:
                 await fault.heal(system)
             disturbance.healed_s = history.now_s()
@@ -212,9 +231,24 @@ class Run:
             events=sum(len(room.seqs) for room in log.rooms.values()),
             rooms=wish.rooms,
             wanted=wish.wanted,
+            engines={engine: len(system.nodes(engine)) for engine in ENGINES},
         )
 
     def _say(self, text: str) -> None:
         at_s = self._history.now_s()
         sys.stdout.write(f"[{at_s:7.1f} s] {text}\n")
         sys.stdout.flush()
+
+
+def judge(fault: Fault, history: History, there_s: float, findings: Findings) -> None:
+    """Were clients told, since the fault was there, what they may be told under it, and as soon as they must be?"""
+    if not fault.stops_receipts and fault.receipts_within_s == math.inf:
+        return
+    receipts = array("d", merge(*history.receipts_s.values()))
+    if fault.stops_receipts:
+        # What enough replicas had before may still be on its way.
+        told = len(receipts) - bisect_left(receipts, there_s + LATE_S)
+        if told:
+            findings.add(Kind.UNSAFE, "receipts", "*", 0, f"{told} RECEIPTs under {fault.name}")
+    elif (gap_s := longest_gap_s(receipts, there_s, history.now_s())) > fault.receipts_within_s:
+        findings.add(Kind.UNANSWERED, "receipts", "*", 0, f"none for {gap_s:.1f} s under {fault.name}")

@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -24,6 +24,7 @@ from chat import settings as roomlog_settings
 from chat.settings import CASSANDRA_PORT, KAFKA_PORT, REDIS_PORT, ROLE_PORT, Settings
 from stack import probes
 from tests.engines import ENGINES, ROOT, Stack, free_ports
+from tests.faults.disks import Disk
 from tests.forwarder import Forwarder
 
 READY_S = 240.0
@@ -45,17 +46,24 @@ class System:
         namespace: str = "faults",
         partitions: int = 8,
         linked: Iterable[str] = (),
+        disks: Mapping[str, int] | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
-        """`counts` workers by role; those named in `linked` reach the engines through `links`."""
+        """`counts` workers by role; those named in `linked` reach the engines through `links`.
+
+        `disks` gives engines disks of their own, of so many bytes; `environ` is what else the stack is told.
+        """
         self.counts = dict(counts)
         self._linked = set(linked)
-        environ = {
+        told = {
             "ROOMLOG_PARTITIONS": str(partitions),
             # So that clients notice a gateway that stands still within seconds.
             "ROOMLOG_HEART_BEAT_MS": "2000",
             **{f"{role.upper()}S": str(count) for role, count in counts.items()},
+            **(environ or {}),
         }
-        self.stack = Stack(data, free_ports(6), free_ports(80), namespace, environ)
+        self.stack = Stack(data, free_ports(6), free_ports(80), namespace, told)
+        self.disks = {engine: Disk(data / engine, size) for engine, size in (disks or {}).items()}
         self.links = {
             engine: Forwarder(f"127.0.0.1:{self.stack.engine_port_base + port}")
             for engine, port in (("cassandra", CASSANDRA_PORT), ("redis", REDIS_PORT))
@@ -76,7 +84,7 @@ class System:
         return roomlog_settings.load(self.stack.environment)
 
     async def __aenter__(self) -> Self:
-        self._write_kafka_listener()
+        await self.prepare()
         for link in self.links.values():
             await link.on()
         (self.data / "run").mkdir(parents=True, exist_ok=True)
@@ -91,6 +99,18 @@ class System:
         await asyncio.to_thread(self.stack.command, "down")
         for link in self.links.values():
             await link.off()
+        await self.clear_away()
+
+    async def prepare(self) -> None:
+        """What has to be there before the stack is started."""
+        for disk in self.disks.values():
+            disk.mount()
+        self._write_kafka_listener()
+
+    async def clear_away(self) -> None:
+        """Undo `prepare`, once the stack is down."""
+        for disk in self.disks.values():
+            disk.unmount()
 
     def _write_kafka_listener(self) -> None:
         base = self.stack.engine_port_base
@@ -119,7 +139,11 @@ class System:
 
     def names(self) -> list[str]:
         """Names of all processes that should run."""
-        return [*ENGINES, *self.workers()]
+        return [*(name for engine in ENGINES for name in self.nodes(engine)), *self.workers()]
+
+    def nodes(self, engine: str) -> list[str]:
+        """Names of an engine's processes: here there is one, of the engine's name."""
+        return [engine]
 
     def gateways(self) -> list[str]:
         """WebSocket addresses of the gateways."""
@@ -233,9 +257,7 @@ class System:
 
     def rebalances(self) -> int:
         """How often a consumer group has begun to rebalance, by the broker's log."""
-        return sum(
-            len(_REBALANCE.findall(path.read_text(errors="replace"))) for path in (self.data / "log").glob("kafka.log*")
-        )
+        return count_rebalances(self.data / "log", "kafka.log*")
 
     def restarts(self) -> dict[str, int]:
         """How often the supervisor has started each process again."""
@@ -256,3 +278,8 @@ class System:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not within {within_s:.0f} s: {what}")
             await asyncio.sleep(0.01)
+
+
+def count_rebalances(folder: Path, pattern: str) -> int:
+    """How often brokers with these logs have begun to rebalance a group."""
+    return sum(len(_REBALANCE.findall(path.read_text(errors="replace"))) for path in folder.glob(pattern))
