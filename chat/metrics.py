@@ -24,6 +24,9 @@ gateway_commands_in_flight = Gauge("roomlog_gateway_commands_in_flight", "Comman
 gateway_command_timeouts = Counter(
     "roomlog_gateway_command_timeouts", "Commands answered `unavailable` by the time limit"
 )
+gateway_lagging_partitions = Gauge(
+    "roomlog_gateway_lagging_partitions", "Partitions that are offered more than the log answers"
+)
 gateway_append_seconds = Histogram(
     "roomlog_gateway_append_seconds", "Stage 1: from append to Kafka's ack of the command", buckets=_LATENCY_S
 )

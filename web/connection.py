@@ -162,6 +162,8 @@ class Connection:
                 self.fail(error, error.receipt_id)
             except Refused as refusal:
                 self.refuse(refusal, receipt=getattr(event, "receipt", None), asked=getattr(event, "destination", None))
+                # Whoever is refused a thousand times in one read keeps nobody else waiting.
+                await asyncio.sleep(0)
 
     async def _connect(self, connect: events.Connect) -> None:
         self.gateway.admit()

@@ -199,9 +199,9 @@ class RoomCursor:
             ring.clear()
             self._ring_bytes = 0
         ring.append(event)
-        self._ring_bytes += _size(event)
+        self._ring_bytes += held_bytes(event)
         while len(ring) > RING_EVENTS_MAX or (self._ring_bytes > RING_BYTES_MAX and len(ring) > 1):
-            self._ring_bytes -= _size(ring.popleft())
+            self._ring_bytes -= held_bytes(ring.popleft())
 
     def recent(self, from_seq: int, limit: int) -> list[Event]:
         """Events from `from_seq` on that are still in memory; empty when that one is not."""
@@ -290,5 +290,6 @@ class RoomCursor:
         return delivered
 
 
-def _size(event: Event) -> int:
+def held_bytes(event: Event) -> int:
+    """What an event costs in memory, about."""
     return len(event.body) + (len(event.body_b64) if event.body_b64 else 0) + 256

@@ -67,7 +67,10 @@ class Dispatch:
         self._handlers[kind](connection, event)
 
     def admits(self, connection: Connection, event: events.ClientEvent) -> bool:
-        """False while too many commands wait for `event` to be handled now."""
+        """False while too many commands wait for `event` to be handled now.
+
+        A log that lags makes no wait shorter: what is too much for it is let through, and refused (`_append`).
+        """
         match event:
             case events.Send():
                 frames: tuple[Any, ...] = (event,)
@@ -82,8 +85,9 @@ class Dispatch:
             target = self._destinations.parse(sends[0].destination)
         except Refused:
             return True
-        room = getattr(target, "room", None)
-        return room is None or not self._gateway.in_flight.full(
+        # Where there is no room yet (SEND to /rooms), the bound of the connection holds alone.
+        room = getattr(target, "room", "")
+        return self._gateway.commands.lags(room) or not self._gateway.in_flight.full(
             connection.in_flight, connection.user, room, len(sends), paused=connection.reading_paused
         )
 
@@ -131,11 +135,19 @@ class Dispatch:
             connection.receipt(commit.receipt)
 
     def _append(self, connection: Connection, room: str, commands: list[tuple[RoomCommand, Answer]]) -> None:
-        self._gateway.hub.before_command(room)
-        self._gateway.commands.append(room, commands)
+        gateway = self._gateway
+        if gateway.commands.lags(room) and gateway.in_flight.full(
+            connection.in_flight, connection.user, room, len(commands), paused=False
+        ):
+            raise Refused(
+                Code.TOO_MANY_IN_FLIGHT,
+                "the log lags and too many of your commands wait; send again with the same x-client-id after receipts",
+            )
+        gateway.hub.before_command(room)
+        gateway.commands.append(room, commands)
         for _ in commands:
             connection.in_flight += 1
-            self._gateway.in_flight.began(connection.user, room)
+            gateway.in_flight.began(connection.user, room)
 
     def _command(self, connection: Connection, send: events.Send) -> tuple[str, RoomCommand]:
         if (reserved := events.reserved_header(send.headers)) is not None:

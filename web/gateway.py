@@ -301,6 +301,8 @@ async def _ws(request: web.Request) -> web.StreamResponse:
 
 
 web_app: web.Application = roomlog.app.web.web_app  # type: ignore[attr-defined]  # Faust names no driver
+# Faust leaves no other way to say it: aiohttp would keep a socket that never finishes its request for an hour.
+roomlog.app.web._runner._kwargs["keepalive_timeout"] = roomlog.settings.connect_timeout_s  # type: ignore[attr-defined]  # noqa: SLF001
 web_app.router.add_get("/ws", _ws)
 web_app.on_startup.append(_on_startup)
 web_app.on_shutdown.append(_on_shutdown)

@@ -29,7 +29,7 @@ from chat.records import (
     decode_verdict,
 )
 from chat.rooms.state import NO_EPOCH
-from web.cursors import Mode, RoomCursor, Subscription
+from web.cursors import Mode, RoomCursor, Subscription, held_bytes
 from web.messages import Encoded
 
 if TYPE_CHECKING:
@@ -43,7 +43,13 @@ WATCH_DELAY_S = 0.002
 storm."""
 
 PAGE_EVENTS = 200
-"""Events of history read at once."""
+"""Events of history read at once, at most."""
+
+FIRST_PAGE_EVENTS = 8
+"""And at first, until it is known how large the room's events are."""
+
+READ_BYTES = 262_144
+"""Of bodies in one page, about: a thousand clients that ask for everything and read nothing hold a page each."""
 
 PAGE_BYTES = 131_072
 """Bytes handed to a connection before its socket is asked whether it can take more."""
@@ -317,11 +323,13 @@ class Hub:
         connection = subscription.connection
         give_up_at = self._loop.time() + BACKLOG_TIMEOUT_S
         misses = 0
+        page = FIRST_PAGE_EVENTS
         while subscription.is_catching_up():
             missing = cursor.next_seq - subscription.next_seq
             if missing <= 0:
                 cursor.go_live(subscription)
                 return
+            # Those of memory are shared by all who read them.
             events = cursor.recent(subscription.next_seq, min(PAGE_EVENTS, missing))
             source = "memory"
             if not events:
@@ -329,7 +337,7 @@ class Hub:
                     events, source = await self._backlog.read(
                         cursor.room,
                         subscription.next_seq,
-                        min(PAGE_EVENTS, missing),
+                        min(page, missing),
                         head_seq=cursor.next_seq - 1,
                         scan=misses >= MISSES_BEFORE_SCAN,
                     )
@@ -346,6 +354,7 @@ class Hub:
                     continue
             misses = 0
             give_up_at = self._loop.time() + BACKLOG_TIMEOUT_S
+            page = _next_page(events)
             if not await self._hand_over(subscription, events, source):
                 return
 
@@ -379,6 +388,12 @@ class Hub:
             return False
         await connection.writable()
         return True
+
+
+def _next_page(events: list[Event]) -> int:
+    """How many events to read at once after these: about `READ_BYTES` of them."""
+    bytes_each = sum(held_bytes(event) for event in events) // len(events)
+    return max(1, min(PAGE_EVENTS, READ_BYTES // bytes_each))
 
 
 class _Watch:

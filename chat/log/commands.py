@@ -7,7 +7,8 @@ an ack of the append alone never answers anything (docs/architecture.md, "answer
 
 The table of waiting commands is bounded by number, by bytes and by time: a command that is not answered within
 `timeout_s` is `unavailable`. One that was on its way to Kafka may still happen, one that still waited for its turn will
-not; a retry with the same client id is harmless either way.
+not; a retry with the same client id is harmless either way. A partition whose answers lag (chat/log/lag.py) takes no
+more than it can answer soon.
 
 A producer that Kafka refuses (its numbering is broken, its id has expired) would be refused for ever: it is replaced.
 """
@@ -24,6 +25,7 @@ from aiokafka.errors import KafkaError
 
 from chat import logs, metrics
 from chat.errors import Code, Refused, Unavailable
+from chat.log.lag import Lag
 from chat.log.topics import partition_of
 from chat.records import H_CMD, Event, RoomCommand, Verdict, encode
 
@@ -53,19 +55,20 @@ class Waiting(Protocol):
 
 
 class _Entry:
-    __slots__ = ("appended_at", "command_id", "key", "value", "waiting")
+    __slots__ = ("appended_at", "command_id", "key", "lag", "size", "value", "waiting")
 
-    def __init__(self, command_id: bytes, key: bytes, value: bytes, waiting: Waiting, appended_at: float) -> None:
+    def __init__(
+        self, command_id: bytes, key: bytes, value: bytes, waiting: Waiting, appended_at: float, lag: Lag
+    ) -> None:
         self.command_id = command_id
         self.key = key
         self.value = value
+        """Empty once it is in a batch: whoever waits for an answer need not keep what was asked."""
         self.waiting = waiting
         self.appended_at = appended_at
-
-    @property
-    def size(self) -> int:
+        self.lag = lag
+        self.size = len(value) + len(key) + RECORD_OVERHEAD_BYTES
         """What it takes of a batch at most, in bytes."""
-        return len(self.value) + len(self.key) + RECORD_OVERHEAD_BYTES
 
 
 class CommandLog:
@@ -95,6 +98,7 @@ class CommandLog:
         self._counter = 0
         self._bytes = 0
         self._waiting: dict[bytes, _Entry] = {}
+        self._lags = [Lag() for _ in range(partitions)]
         self._queues: dict[int, list[list[_Entry]]] = {}
         self._senders: dict[int, asyncio.Task[None]] = {}
         self._renewing = asyncio.Lock()
@@ -121,13 +125,20 @@ class CommandLog:
         """Commands that wait for their answer."""
         return len(self._waiting)
 
+    def lags(self, room: str) -> bool:
+        """True while the log answers the commands of `room` later than it should, and more come than it answers."""
+        return self._lags[partition_of(room, self._partitions)].lasts
+
     def append(self, room: str, commands: Sequence[tuple[RoomCommand, Waiting]]) -> None:
         """Append commands of one room, together and in order (several: one transaction, one batch).
 
         Raises:
             Refused: `unavailable` when too many commands wait already; `transaction_too_long` when they fit no batch.
         """
-        if len(self._waiting) + len(commands) > self._limit or self._bytes > self._bytes_max:
+        partition = partition_of(room, self._partitions)
+        lag = self._lags[partition]
+        full = len(self._waiting) + len(commands) > self._limit or self._bytes > self._bytes_max
+        if full or not lag.takes(len(commands)):
             raise Refused(Code.UNAVAILABLE, "the log does not keep up; try again later with the same x-client-id")
         key = room.encode()
         now = self._clock()
@@ -136,15 +147,15 @@ class CommandLog:
         for command, waiting in commands:
             self._counter += 1
             command_id = self.gateway_id + self._counter.to_bytes(_COUNTER_BYTES, "big")
-            entry = _Entry(command_id, key, encode(command), waiting, now)
+            entry = _Entry(command_id, key, encode(command), waiting, now, lag)
             size += entry.size
             group.append(entry)
         if size > BATCH_BYTES_MAX:
             raise Refused(Code.TRANSACTION_TOO_LONG, f"these commands take {size} bytes, a batch {BATCH_BYTES_MAX}")
         for entry in group:
             self._waiting[entry.command_id] = entry
+        lag.waiting += len(group)
         self._bytes += size
-        partition = partition_of(room, self._partitions)
         self._queues.setdefault(partition, []).append(group)
         if partition not in self._senders:
             self._senders[partition] = asyncio.create_task(self._send(partition), name=f"commands-{partition}")
@@ -153,7 +164,15 @@ class CommandLog:
         """The log's answer to a command of this gateway; one that nobody waits for any more is dropped."""
         entry = self._waiting.pop(command_id, None)
         if entry is not None:
-            metrics.gateway_answer_seconds.observe(self._clock() - entry.appended_at)
+            now = self._clock()
+            took_s = now - entry.appended_at
+            metrics.gateway_answer_seconds.observe(took_s)
+            entry.lag.waiting -= 1
+            if entry.lag.answered(took_s, now):
+                partition = self._lags.index(entry.lag)
+                lags, waiting = entry.lag.lasts, entry.lag.waiting
+                log.warning("log_lags" if lags else "log_caught_up", partition=partition, waiting=waiting)
+                metrics.gateway_lagging_partitions.set(sum(lag.lasts for lag in self._lags))
             entry.waiting.answered(answer)
 
     def expire(self) -> None:
@@ -166,6 +185,7 @@ class CommandLog:
             if entry.appended_at > before:
                 break
             del self._waiting[command_id]
+            entry.lag.waiting -= 1
             metrics.gateway_command_timeouts.inc()
             entry.waiting.failed(Code.UNAVAILABLE)
         # What was answered so before its turn came is not sent any more: Kafka may be away for hours.
@@ -194,9 +214,13 @@ class CommandLog:
                     groups, size = groups + 1, size + group_size
                     entries.extend(group)
                 del queue[:groups]
-                await self._send_batch(partition, entries)
-                self._bytes -= size
+                try:
+                    await self._send_batch(partition, entries)
+                finally:
+                    self._bytes -= size
         finally:
+            # Empty, unless a defect ended this task: then its commands time out, and their bytes are not held for ever.
+            self._bytes -= sum(entry.size for group in queue for entry in group)
             del self._senders[partition]
             del self._queues[partition]
 
@@ -208,6 +232,7 @@ class CommandLog:
             added = batch.append(key=entry.key, value=entry.value, timestamp=None, headers=[(H_CMD, entry.command_id)])
             if added is None:  # measured before it was built: cannot happen while RECORD_OVERHEAD_BYTES is true
                 self._fail(entry, Code.BODY_TOO_LARGE)
+            entry.value = b""
         batch.close()
         try:
             # With idempotence the producer repeats this until the broker has it; it never gives up on its own.
@@ -241,4 +266,5 @@ class CommandLog:
 
     def _fail(self, entry: _Entry, code: Code) -> None:
         if self._waiting.pop(entry.command_id, None) is not None:
+            entry.lag.waiting -= 1
             entry.waiting.failed(code)

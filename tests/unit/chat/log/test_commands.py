@@ -177,3 +177,54 @@ async def test_a_producer_that_kafka_refuses_is_replaced() -> None:
     assert [p.batches for p in desk.producers] == [[["lost"]], [["kept"]]]
     assert first.stopped
     assert desk.producer.started
+
+
+async def test_commands_that_kafka_has_are_not_kept_while_they_wait_for_the_sequencer() -> None:
+    """50,000 of them may wait, at 48 KiB each: that would be more memory than the machine has."""
+    desk = Desk()
+    for _ in range(10):
+        desk.post("x" * 10_000)
+        await settle()
+    assert len(desk.log) == 10
+    assert desk.log._bytes == 0
+    assert sum(len(entry.value) for entry in desk.log._waiting.values()) == 0
+
+
+async def test_a_defect_of_the_sender_holds_no_bytes_for_ever() -> None:
+    desk = Desk()
+
+    async def broken(*_: Any, **__: Any) -> Any:
+        desk.post("comes meanwhile")
+        raise RuntimeError("a defect")
+
+    desk.producer.send_batch = broken  # type: ignore[method-assign]
+    desk.post("x")
+    (sender,) = desk.log._senders.values()
+    with pytest.raises(RuntimeError):
+        await sender
+    assert desk.log._bytes == 0
+    del desk.producer.send_batch
+    desk.post("again")
+    await settle()
+    assert desk.producer.batches == [["again"]]
+
+
+async def test_a_log_that_stays_behind_takes_no_more_than_it_answers_soon_and_says_when_that_is_over() -> None:
+    desk = Desk(limit=100_000)
+
+    def answer(took_s: float) -> None:
+        (command_id, entry) = next(iter(desk.log._waiting.items()))
+        entry.appended_at = desk.now - took_s
+        desk.log.answer(command_id, Verdict(v=1, outcome="tick", at=1, room="lobby"))
+
+    for _ in range(4_000):
+        desk.post("x")
+    for _ in range(200):
+        desk.now += 0.01
+        answer(3.0)
+    assert desk.log.lags("lobby")
+    with pytest.raises(Refused, match="unavailable"):
+        desk.post("too much")
+    answer(0.1)
+    assert not desk.log.lags("lobby")
+    assert desk.post("fits").outcome is None
