@@ -32,6 +32,11 @@ class Standby:
         self._process: asyncio.subprocess.Process | None = None
         self._starting: asyncio.Task[None] | None = None
 
+    @property
+    def pid(self) -> int | None:
+        """Process id of the one in reserve; None when there is none."""
+        return None if self._process is None else self._process.pid
+
     def prepare(self, after_s: float = 0.0) -> None:
         """Have one ready in a while; harmless to repeat."""
         if self._process is None and (self._starting is None or self._starting.done()):
