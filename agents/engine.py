@@ -42,6 +42,8 @@ log = logs.get(__name__)
 
 KAFKA_RETRY_S: Final = 1.0
 NEVER_S: Final = 10.0**9
+HEARTBEAT_S: Final = 0.1
+"""A member learns from the answer that the group rebalances, and until the last one knows all of their rooms wait."""
 RECOVERY_FETCH_BYTES: Final = 8_388_608
 EXIT_SETTINGS: Final = 2
 
@@ -211,7 +213,7 @@ class RoomlogApp(faust.App):
             # Commits are ours (with a position each): Faust would report their absence as a livelock for ever.
             broker_commit_livelock_soft_timeout=NEVER_S,
             broker_session_timeout=6,
-            broker_heartbeat_interval=0.5,
+            broker_heartbeat_interval=HEARTBEAT_S,
             consumer_group_instance_id=f"{settings.namespace}-{settings.worker}" if has_agents else None,
             consumer_auto_offset_reset="earliest",
             producer_acks=-1,
