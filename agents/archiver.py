@@ -36,6 +36,7 @@ reader = DurableReader(
     in_flight_max=IN_FLIGHT_MAX,
     linger_s=LINGER_S,
     again_s=AGAIN_S,
+    is_there=lambda: archive.is_there,
     parks=True,
     on_stop=archive.stop,
 )

@@ -29,7 +29,7 @@ from typing import Any, Final
 from agents.batches import BatchWriter, Write
 from agents.dead_letters import DeadLetters
 from agents.engine import RoomlogApp
-from agents.reading import Reading
+from agents.reading import Presence, Reading
 from agents.readings import Readings, leave
 from chat import failpoints, logs, metrics
 from chat.errors import BrokenInvariant, Code, Refused, UnknownVersion
@@ -65,6 +65,7 @@ class DurableReader:
         in_flight_max: int,
         linger_s: float,
         again_s: float = 0.0,
+        is_there: Callable[[], bool] = lambda: True,
         parks: bool = False,
         beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
         on_stop: Callable[[], Awaitable[None]],
@@ -79,14 +80,16 @@ class DurableReader:
             events_max: events of one write at most.
             in_flight_max: writes under way at most. With 1, `write` sees the events of a room in their order.
             linger_s: how long a batch that is not full waits for more.
-            again_s: after a restart, what was written less than so long before is written again: a store's node may
-                have acknowledged what it had not synced.
+            again_s: after a restart, of this process or of the store, what was written less than so long before is
+                written again: a store's node may have acknowledged what it had not synced.
+            is_there: whether the store answers at all, as far as its driver knows.
             parks: whether this role is the one that parks what nobody of ours wrote.
             beside: what else the role does from its first assignment on, for ever.
             on_stop: closes the store, after the last write and the last commit.
         """
         failpoints.arm(settings.failpoint)
         self._topic = settings.topic(EVENTS)
+        self._role = settings.role
         self._parks = parks
         self._dead_letters = DeadLetters(settings)
         self._writer = BatchWriter(
@@ -99,7 +102,9 @@ class DurableReader:
         )
         self._beside = beside
         self._on_stop = on_stop
-        self._readings = Readings(app, settings, self._topic, again_s=again_s)
+        self._presence = Presence()
+        self._is_there = is_there
+        self._readings = Readings(app, settings, self._topic, again_s=again_s, clock=lambda: self._presence.seconds)
         self._told: set[str] = set()
         """Why partitions stand still: each reason is said once."""
         self._tasks: list[asyncio.Task[None]] = []
@@ -219,6 +224,12 @@ class DurableReader:
         silence: dict[Reading, tuple[int, int]] = {}
         while True:
             await asyncio.sleep(TICK_S)
+            was_there = self._presence.there
+            if self._presence.look(self._is_there(), time.monotonic()):
+                log.info("store_returned", role=self._role)
+                await self._readings.begin_again()
+            elif was_there and not self._presence.there:
+                log.warning("store_gone", role=self._role)
             await self._readings.commit_written()
             now_ms = time.time() * 1000
             silence = {reading: silence.get(reading, (0, 0)) for reading in self._readings}

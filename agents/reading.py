@@ -73,6 +73,32 @@ class Reading:
         return Checkpoint(self._known, marks[0][1])
 
 
+class Presence:
+    """How long a store has been there, by looks at it: a clock that stands still while it is away.
+
+    A write grows safe with the time that its store lives on after it. One that was acknowledged a moment before a crash
+    is no safer an hour later, when the store is back.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        """In which the store was there."""
+        self.there = False
+        """When it was looked at last."""
+        self._was_there = False
+        self._looked_at = 0.0
+
+    def look(self, there: bool, now: float) -> bool:
+        """The store was seen there, or not. True when it has just come back."""
+        if self.there and there:
+            self.seconds += now - self._looked_at
+        back = there and not self.there and self._was_there
+        self.there = there
+        self._was_there |= there
+        self._looked_at = now
+        return back
+
+
 class Batch:
     """Events of any partitions in log order, with the positions that are reached when they are written."""
 

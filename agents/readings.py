@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NoReturn, cast
 
 from aiokafka.errors import KafkaError
@@ -42,11 +42,15 @@ def leave(line: str) -> NoReturn:
 class Readings:
     """Assigned partitions of one topic, by number."""
 
-    def __init__(self, app: RoomlogApp, settings: Settings, topic: str, *, again_s: float) -> None:
+    def __init__(
+        self, app: RoomlogApp, settings: Settings, topic: str, *, again_s: float, clock: Callable[[], float]
+    ) -> None:
+        """What was written less than `again_s` of `clock` before a start is written again."""
         self._app = app
         self._settings = settings
         self._topic = topic
         self._again_s = again_s
+        self._clock = clock
         self._readings: dict[int, Reading] = {}
 
     def __iter__(self) -> Iterator[Reading]:
@@ -105,13 +109,13 @@ class Readings:
         await self._commit(seeks)
 
     def _begin(self, partition: int, start: Checkpoint) -> None:
-        self._readings[partition] = Reading(partition, start, again_s=self._again_s, now=time.monotonic())
+        self._readings[partition] = Reading(partition, start, again_s=self._again_s, now=self._clock())
 
     # ------------------------------------------------------------ commits
 
     async def commit_written(self) -> None:
         """Commit how far partitions are written, where that has changed; what fails is committed by a later call."""
-        now = time.monotonic()
+        now = self._clock()
         changed = {
             reading: checkpoint for reading in self if (checkpoint := reading.checkpoint(now)) != reading.committed
         }
@@ -154,8 +158,13 @@ class Readings:
         for partition, start in starts:
             reading = self._readings.get(partition)
             if reading is not None and start.offset < reading.taker.offset:
-                self._begin(partition, Checkpoint(reading.checkpoint(time.monotonic()).newest, start))
+                self._begin(partition, Checkpoint(reading.checkpoint(self._clock()).newest, start))
                 await self.seek(self._readings[partition])
+
+    async def begin_again(self) -> None:
+        """Have every partition go on from where it would if this process were started now."""
+        now = self._clock()
+        await self.rewind([(reading.partition, reading.checkpoint(now).again) for reading in self])
 
     def end(self, reading: Reading) -> int:
         """Offset after the last record of the partition, as of the last fetch; 0 when it is not known."""

@@ -17,6 +17,7 @@ from chat.log.taking import START
 from chat.records import Event, encode, record_headers
 from chat.settings import Settings
 from chat.stores.cassandra.history import PAGE_MAX, HistoryStore
+from chat.stores.cassandra.session import open_cluster
 from tests.engines import Worker, Workers, eventually
 from tests.eventlog import EventLog, join, leave, post
 from tests.forwarder import Forwarder
@@ -149,6 +150,28 @@ async def test_while_cassandra_is_away_it_waits_and_then_catches_up(worker: Work
         await forwarder.on()
         await holds_exactly(settings, events)
         await eventually(archiver.is_ready, "it is ready again")
+
+
+async def test_what_cassandra_forgot_when_it_died_is_written_again_though_nothing_new_comes(worker: Workers) -> None:
+    settings = worker.namespace.settings()
+    async with Forwarder(settings.cassandra) as forwarder, EventLog(settings) as log:
+        archiver = await worker("archiver", cassandra=forwarder.address)
+        events = await log.commands(posts(200, 10))
+        await holds_exactly(settings, events)
+        # A node that dies has answered what its commit log does not have yet.
+        await forwarder.off()
+        await asyncio.to_thread(forget, settings, "room_log")
+        await eventually(lambda: "store_gone" in archiver.log(), "it sees that Cassandra is away", DEADLINE_S)
+        await forwarder.on()
+        await holds_exactly(settings, events)
+
+
+def forget(settings: Settings, table: str) -> None:
+    cluster = open_cluster(settings, request_timeout_s=30.0)
+    try:
+        cluster.connect(settings.keyspace).execute(f"TRUNCATE {table}")
+    finally:
+        cluster.shutdown()
 
 
 async def test_started_without_cassandra_it_waits_for_it(worker: Workers) -> None:

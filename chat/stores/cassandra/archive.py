@@ -58,6 +58,11 @@ class ArchiveStore:
         """Begin to connect, in the background. Without it the first request does."""
         self._session.start()
 
+    @property
+    def is_there(self) -> bool:
+        """False while the driver knows of no node that answers."""
+        return self._session.is_there
+
     async def stop(self) -> None:
         """Close the session."""
         await self._session.stop()

@@ -103,6 +103,11 @@ class Session:
         """True once connected; the driver keeps the connections alive from then on."""
         return self._session is not None
 
+    @property
+    def is_there(self) -> bool:
+        """False while the driver knows of no node that answers."""
+        return self._cluster is not None and any(host.is_up for host in self._cluster.metadata.all_hosts())
+
     def start(self) -> None:
         """Begin to connect, in the background and until it works. Returns at once; any request calls it too."""
         if self._connecting is None and not self._stopped:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from agents.reading import Pipeline, Reading
+import pytest
+
+from agents.reading import Pipeline, Presence, Reading
 from chat.log.positions import Checkpoint
 from chat.log.taking import START, Position
 from chat.records import record_headers
@@ -89,3 +91,11 @@ def test_what_cannot_be_read_here_holds_the_position_right_before_it() -> None:
     assert reading.held == "too new"
     pipeline.finished(pipeline.close())
     assert reading.checkpoint(1.0).newest == before
+
+
+def test_what_is_written_does_not_grow_old_while_its_store_is_away() -> None:
+    presence = Presence()
+    looks = [(False, 0.0), (True, 5.0), (True, 6.0), (False, 7.0), (False, 5_000.0), (True, 6_000.0), (True, 6_002.0)]
+    back = [presence.look(there, now) for there, now in looks]
+    assert presence.seconds == pytest.approx(3.0)
+    assert back == [False, False, False, False, False, True, False], "its first coming is no return"
