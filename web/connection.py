@@ -26,6 +26,7 @@ from chat.stomp.destinations import Queue
 from chat.stomp.frames import Version
 from chat.stomp.heartbeat import HeartBeats
 from web import closing
+from web.inflight import Pressure
 from web.messages import CLOSE, PING, PONG, control_frame, websocket_frame
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Connection:
         self.opened_at = self.last_read = self.last_write = gateway.now()
         self.pinged = False
         self.reading_paused = False
+        self.pressure = Pressure()
         self._failed = False
         """We have ended it with an ERROR: whatever was read after the reason for that is not carried out."""
         self._request = request
@@ -148,10 +150,14 @@ class Connection:
             if type(event) is events.Violation:
                 self.fail(event.error, event.error.receipt_id)
                 return
-            while not self.gateway.dispatch.admits(self, event):
-                # See web/inflight.py: the socket is not read while too many of its commands wait.
-                self.reading_paused = True
-                await self.gateway.in_flight.change(self.user)
+            try:
+                while not self.gateway.dispatch.admits(self, event):
+                    # See web/inflight.py: the socket is not read while too many of its commands wait.
+                    self.reading_paused = True
+                    await self.gateway.in_flight.change(self.user)
+            except Refused as refusal:
+                self.fail(refusal, getattr(event, "receipt", None))
+                return
             self.reading_paused = False
             try:
                 if type(event) is events.Connect:

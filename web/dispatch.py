@@ -22,6 +22,7 @@ from chat.stomp.frames import AckMode
 from web.answers import Answer, CommitAnswer
 from web.connection import Connection, queue_prefix
 from web.cursors import GroupKey, Subscription, Want
+from web.inflight import PRESSURE_S
 
 if TYPE_CHECKING:
     from web.gateway import Gateway
@@ -69,7 +70,8 @@ class Dispatch:
     def admits(self, connection: Connection, event: events.ClientEvent) -> bool:
         """False while too many commands wait for `event` to be handled now.
 
-        A log that lags makes no wait shorter: what is too much for it is let through, and refused (`_append`).
+        Raises:
+            Refused: `too_many_in_flight`, when it has been so for long and the log lags. The connection ends by it.
         """
         match event:
             case events.Send():
@@ -87,9 +89,17 @@ class Dispatch:
             return True
         # Where there is no room yet (SEND to /rooms), the bound of the connection holds alone.
         room = getattr(target, "room", "")
-        return self._gateway.commands.lags(room) or not self._gateway.in_flight.full(
+        in_flight = self._gateway.in_flight
+        if not in_flight.full(
             connection.in_flight, connection.user, room, len(sends), paused=connection.reading_paused
-        )
+        ):
+            return True
+        if connection.pressure.at(self._gateway.now()) > PRESSURE_S and self._gateway.commands.lags(room):
+            raise Refused(
+                Code.TOO_MANY_IN_FLIGHT,
+                "the log lags, and you send on without waiting: wait for receipts, and send again what has none",
+            )
+        return False
 
     # ------------------------------------------------------------ SEND and transactions
 
@@ -135,19 +145,11 @@ class Dispatch:
             connection.receipt(commit.receipt)
 
     def _append(self, connection: Connection, room: str, commands: list[tuple[RoomCommand, Answer]]) -> None:
-        gateway = self._gateway
-        if gateway.commands.lags(room) and gateway.in_flight.full(
-            connection.in_flight, connection.user, room, len(commands), paused=False
-        ):
-            raise Refused(
-                Code.TOO_MANY_IN_FLIGHT,
-                "the log lags and too many of your commands wait; send again with the same x-client-id after receipts",
-            )
-        gateway.hub.before_command(room)
-        gateway.commands.append(room, commands)
+        self._gateway.hub.before_command(room)
+        self._gateway.commands.append(room, commands)
         for _ in commands:
             connection.in_flight += 1
-            gateway.in_flight.began(connection.user, room)
+            self._gateway.in_flight.began(connection.user, room)
 
     def _command(self, connection: Connection, send: events.Send) -> tuple[str, RoomCommand]:
         if (reserved := events.reserved_header(send.headers)) is not None:

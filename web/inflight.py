@@ -1,15 +1,41 @@
 """How many commands wait for their answer: bounds that slow a sender down instead of refusing it.
 
 A stock client that pipelines a thousand SENDs breaks no rule, so a full bound pauses the reading of that one socket
-(TCP carries the pressure to the client) until answers come. The bound per user and room must stay below the number of
-events that the sequencer remembers per sender, or a resend after a lost connection could meet a forgotten client id.
+(TCP carries the pressure to the client) until answers come. That alone would let a socket's buffers fill with seconds
+of work, so whoever presses on while the log lags is refused in the end. The bound per user and room must stay below the
+number of events that the sequencer remembers per sender, or a resend after a lost connection could meet a forgotten
+client id.
 """
 
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from chat import metrics
+
+PRESSURE_S: Final = 5.0
+"""A client that presses for so long against a log that lags is not waited for any more: its socket holds more than it
+will ever be glad to have answered, and each of its commands makes everybody wait."""
+
+RELIEF_S: Final = 2.0
+"""Not pausing for so long: the client has stopped pressing."""
+
+
+class Pressure:
+    """How long one connection has sent more than its bounds take."""
+
+    __slots__ = ("_began", "_felt")
+
+    def __init__(self) -> None:
+        self._began = self._felt = float("-inf")
+
+    def at(self, now: float) -> float:
+        """Its socket is paused now: for how many seconds it has been, again and again."""
+        if now - self._felt > RELIEF_S:
+            self._began = now
+        self._felt = now
+        return now - self._began
 
 
 class InFlight:

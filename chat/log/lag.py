@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Final
 
-LATE_S: Final = 1.0
-"""An answer that took longer is late: a person notices a second."""
+LATE_S: Final = 0.25
+"""An answer that took longer is late: some ten times what it takes, and a person begins to notice."""
 
 LAGS_AFTER_S: Final = 1.0
 """Late answers without a break for so long make a lag. What a restarted sequencer finds is answered sooner."""

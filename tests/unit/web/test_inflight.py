@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from web.inflight import InFlight
+from web.inflight import RELIEF_S, InFlight, Pressure
 
 
 def busy(commands: int, **bounds: int) -> InFlight:
@@ -51,3 +51,11 @@ async def test_whoever_waits_is_woken_by_the_end_of_a_command_of_the_same_user()
     assert not waiting.done()
     in_flight.ended("ann", "r")
     await asyncio.wait_for(waiting, 1)
+
+
+def test_pressure_is_the_time_since_the_first_pause_without_relief() -> None:
+    pressure = Pressure()
+    assert pressure.at(100.0) == 0
+    assert pressure.at(101.5) == 1.5
+    assert pressure.at(103.0) == 3.0
+    assert pressure.at(103.0 + RELIEF_S + 0.1) == 0, "it had stopped"
