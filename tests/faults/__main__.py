@@ -5,6 +5,9 @@
     clusters three brokers and three nodes of Cassandra: one gone, a leader, two; a part of `make faults-clusters`
     run     whatever is asked for, with the options below
 
+    clients    what rude clients cost the others, and 10,000 resets with resend; options of its own
+    overload   three times the capacity for a minute, then a minute without Kafka; options of its own
+
 The exit status is 0 when nothing was found, 1 when something was, 2 when the harness itself could not go on.
 """
 
@@ -22,6 +25,7 @@ sys.path.insert(0, str(ROOT / "docker"))
 
 from chat import logs  # noqa: E402
 from chat.settings import Settings  # noqa: E402
+from tests.faults import clients, overload  # noqa: E402
 from tests.faults.faults import faketime_library  # noqa: E402  (after the path is right)
 from tests.faults.plan import ALL, CATALOGUE, CLUSTERS, SHORT, group, needs_cluster, needs_faketime  # noqa: E402
 from tests.faults.run import Run, Wish  # noqa: E402
@@ -31,6 +35,10 @@ LONG_WANTED = {"kills": 31, "pauses": 20, "rebalances": 50}
 
 def main(arguments: list[str]) -> int:
     """Run what the command line asks for."""
+    if arguments[:1] == ["clients"]:
+        return clients.main(arguments[1:])
+    if arguments[:1] == ["overload"]:
+        return overload.main(arguments[1:])
     parser = argparse.ArgumentParser(
         prog="python -m tests.faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.bench.listeners import masked
 from tests.faults.bystander import Bystander, Comparison, Memory, compare
-from tests.faults.rude import KINDS, Socket, masked, opened, rude
+from tests.faults.rude import KINDS, Socket, opened, rude
 from tests.faults.system import System
 from tests.people import Reader, dial, hang_up
 
