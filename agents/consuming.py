@@ -34,6 +34,8 @@ FETCH_TIMEOUT_S: Final = 1.0
 FETCHES_WAITING_MAX: Final = 4
 """Fetches that wait in an agent's stream, each up to `max_partition_fetch_bytes` (1 MiB) a partition: beyond that
 Faust does not ask for more."""
+NOTHING_ACTIVE_S: Final = 0.02
+"""Until the drain loop looks again when no partition may be asked for: in a rebalance, or with all queues full."""
 GROUP_WATCH_S: Final = 1.0
 EXIT_BROKEN: Final = 70
 
@@ -162,6 +164,17 @@ class Consumer(driver.Consumer):
                 )
                 # What is cut off here by a rebalance is read again: whoever reads in bulk checks contiguity.
                 await self.wait_first(self.callback(message), self.suspend_flow.wait())
+
+    async def _wait_next_records(self, timeout: float) -> tuple[Any, set[TP]]:  # noqa: ASYNC109 (Faust's)
+        # Faust sleeps for a second when no partition is active. After a rebalance it resumes the flow a moment before
+        # the partitions, and so every room was silent for that second (measured: 1.15 s).
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)
+        active = self._get_active_partitions()
+        if not active:
+            await asyncio.sleep(NOTHING_ACTIVE_S)
+            return {}, active
+        return await self._getmany(active_partitions=active, timeout=timeout), active
 
     async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:  # noqa: ASYNC109 (Faust's)
         """Step the first of two coroutines before anything else: most fetches find room in their queue at once.

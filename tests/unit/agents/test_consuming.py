@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from aiokafka.errors import IllegalStateError, KafkaConnectionError
+from faust.types import TP
 
 from agents.consuming import Consumer
 
@@ -47,3 +49,26 @@ async def test_a_defect_in_a_seek_is_not_hidden() -> None:
     consumer = Draining(ZeroDivisionError(), None)
     with pytest.raises(ZeroDivisionError):
         await consumer._drain_messages(Fetcher())
+
+
+class Resuming(Consumer):
+    """A consumer as at the end of a recovery: the flow is on, and no partition is yet."""
+
+    flow_active = True
+
+    def __init__(self) -> None:
+        self._active_partitions: set[TP] = set()
+
+    async def _getmany(self, active_partitions: set[TP], timeout: float) -> dict[Any, Any]:  # noqa: ASYNC109 (Faust's)
+        return {tp: ["a record"] for tp in active_partitions}
+
+
+async def test_partitions_that_are_resumed_a_moment_after_the_flow_do_not_wait_for_a_second() -> None:
+    consumer, tp = Resuming(), TP("room.commands", 3)
+    assert await consumer._wait_next_records(1.0) == ({}, set())
+    waiting = asyncio.create_task(consumer._wait_next_records(1.0))
+    await asyncio.sleep(0)
+    consumer._active_partitions.add(tp)
+    async with asyncio.timeout(0.5):
+        await waiting
+        assert await consumer._wait_next_records(1.0) == ({tp: ["a record"]}, {tp})

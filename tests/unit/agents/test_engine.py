@@ -33,6 +33,7 @@ def test_the_versions_that_the_overrides_were_written_for(package: str, pinned: 
         (consuming.ConsumerThread, driver.AIOKafkaConsumerThread, "on_start"),
         (consuming.Consumer, driver.Consumer, "_new_consumer_thread"),
         (consuming.Consumer, driver.Consumer, "_drain_messages"),
+        (consuming.Consumer, driver.Consumer, "_wait_next_records"),
         (consuming.Consumer, driver.Consumer, "wait_first"),
         (engine.BulkRecovery, Recovery, "_build_offsets"),
         (engine.RoomlogTableManager, TableManager, "on_start"),
@@ -67,6 +68,11 @@ def test_the_parts_that_are_asked_for_by_name_exist() -> None:
 def test_the_long_poll_is_still_hard_coded_there() -> None:
     """When it is not, the override can go."""
     assert "fetch_max_wait_ms=1500" in inspect.getsource(driver.AIOKafkaConsumerThread._create_worker_consumer)
+
+
+def test_faust_still_sleeps_for_a_second_when_no_partition_is_active() -> None:
+    """When it does not, the override can go."""
+    assert "self.sleep(1)" in inspect.getsource(driver.Consumer._wait_next_records)
 
 
 def test_aiokafka_still_keeps_static_members_in_the_group() -> None:
