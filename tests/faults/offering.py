@@ -1,7 +1,7 @@
 """Load that does not wait for answers: SENDs fall due at a rate, whatever becomes of those before them.
 
-Only TCP holds it back: while the kernel takes nothing more for a connection, what falls due there is not sent at all,
-and counted. Half of the senders listen for refusals, half do as a stock client does, which an ERROR ends. Who is closed
+Only TCP holds it back: while the kernel takes nothing more for a connection, or there is none, what falls due there is
+not sent at all, and counted. Half of the senders listen for refusals, half do as a stock client does, which an ERROR ends. Who is closed
 comes back a moment later. Everything goes into a History (tests/faults/history.py), for the same audit as after a fault.
 """
 
