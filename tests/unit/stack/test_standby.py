@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from stack.layout import ROOT, Layout
-from stack.standby import PROGRAM, Standby
+from stack.standby import PROGRAM, RESERVE, Standby
 from stack.watched import Service, Watched
 from tests.engines import eventually
 
@@ -51,23 +52,40 @@ async def test_it_becomes_what_it_is_told_with_its_environment_and_log(layout: L
     assert "version" in log.read_text()
 
 
-async def test_there_is_none_until_it_was_prepared_and_none_twice(layout: Layout, standby: Standby) -> None:
+async def test_two_that_die_in_a_row_are_replaced_and_there_is_none_until_it_was_prepared(
+    layout: Layout, standby: Standby
+) -> None:
     arguments = ([FAUST, "--version"], dict(os.environ), layout.log("worker"), layout.data)
+    assert standby.pid is None
     assert await standby.become(*arguments) is None
-    standby.prepare()
-    await in_reserve(standby)
-    first = await standby.become(*arguments)
-    assert first is not None
-    assert await standby.become(*arguments) is None
-    await first.wait()
+    pids = []
+    for _ in range(RESERVE):
+        await in_reserve(standby)
+        process = await standby.become(*arguments)
+        assert process is not None
+        assert await asyncio.wait_for(process.wait(), LIBRARIES_S) == 0
+        pids.append(process.pid)
+    assert len(set(pids)) == RESERVE
 
 
 async def test_one_that_died_in_reserve_is_not_used(layout: Layout, standby: Standby) -> None:
     standby.prepare()
     pid = await in_reserve(standby)
-    os.kill(pid, 9)
-    await eventually(lambda: not Path(f"/proc/{pid}").exists(), "it is gone")
-    assert await standby.become([FAUST, "--version"], dict(os.environ), layout.log("worker"), layout.data) is None
+    os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: not Path(f"/proc/{pid}").exists(), "it is dead")
+    process = await standby.become([FAUST, "--version"], dict(os.environ), layout.log("worker"), layout.data)
+    assert process is None or process.pid != pid
+
+
+async def test_there_is_another_in_reserve_while_the_first_works(layout: Layout, standby: Standby) -> None:
+    standby.prepare()
+    first = await in_reserve(standby)
+    await eventually(lambda: len(standby._processes) == RESERVE, "the whole reserve", within_s=LIBRARIES_S)
+    for used in (first, standby._processes[1].pid):
+        process = await standby.become([FAUST, "--version"], dict(os.environ), layout.log("worker"), layout.data)
+        assert process is not None
+        assert process.pid == used
+        assert await asyncio.wait_for(process.wait(), LIBRARIES_S) == 0
 
 
 async def test_a_dead_worker_is_replaced_by_the_one_in_reserve(layout: Layout, standby: Standby) -> None:
