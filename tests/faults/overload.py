@@ -35,8 +35,8 @@ LIGHT = 0.25
 """Of the capacity: before and after."""
 RAMP = 1.6
 RAMP_FROM_PER_S = 1_000.0
-LATE_S = 0.25
-"""A p50 above this says that more is offered than is answered."""
+ENOUGH = 0.8
+"""Fewer RECEIPTs than this part of what is offered, and they stay behind."""
 BEFORE_S = 4.0
 """Of the light load, the second half of which is measured."""
 BACK_S = 10.0
@@ -132,7 +132,7 @@ class Rig:
         self._metrics = f"http://127.0.0.1:{port}/metrics"
 
     async def capacity(self, step_s: float) -> float:
-        """RECEIPTs a second, at most: more and more is offered until they come late or stay out, twice in a row."""
+        """RECEIPTs a second, at most: more and more is offered until they stay behind, twice in a row."""
         rate, best, late = RAMP_FROM_PER_S, 0.0, 0
         while late < 2:  # once may be a JVM that is still cold
             began_s = self.history.now_s()
@@ -141,7 +141,7 @@ class Rig:
             ended_s = self.history.now_s()
             got = len(self.offering.receipts(began_s, ended_s)) / (ended_s - began_s)
             best = max(best, got)
-            late = late + 1 if got < 0.8 * rate or self.offering.p50_s(began_s, ended_s) > LATE_S else 0
+            late = late + 1 if got < ENOUGH * rate else 0
             rate *= RAMP
         await self.rest()
         return best
