@@ -27,7 +27,7 @@ from chat import logs, metrics
 from chat.errors import Code, Refused, Unavailable
 from chat.log.lag import Lag
 from chat.log.topics import partition_of
-from chat.records import H_CMD, Event, RoomCommand, Verdict, encode
+from chat.records import H_CMD, Event, RoomCommand, Verdict, WatchRoom, encode
 
 log = logs.get(__name__)
 
@@ -138,7 +138,9 @@ class CommandLog:
         partition = partition_of(room, self._partitions)
         lag = self._lags[partition]
         full = len(self._waiting) + len(commands) > self._limit or self._bytes > self._bytes_max
-        if full or not lag.takes(len(commands)):
+        # A watch is not held to the lag: who is refused a SUBSCRIBE comes back with a whole new connection.
+        watches = any(isinstance(command, WatchRoom) for command, _ in commands)
+        if full or not (watches or lag.takes(len(commands))):
             raise Refused(Code.UNAVAILABLE, "the log does not keep up; try again later with the same x-client-id")
         key = room.encode()
         now = self._clock()
