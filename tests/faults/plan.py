@@ -113,15 +113,12 @@ OF_DISKS: dict[str, Make] = {f"disk-{engine}": _disk(engine) for engine in ("kaf
 ALL = CATALOGUE | OF_CLUSTERS | OF_DISKS
 
 CLUSTERS = (
-    *("kill-kafka", "cluster-kill-leader") * 2,
-    *("kill-cassandra",) * 2,
     *OF_CLUSTERS,
+    "cluster-kill-leader",
+    "kill-kafka",
+    "kill-cassandra",
     "disk-kafka",
-    "restart-kafka",
-    "restart-cassandra",
     "kill-sequencer",
-    "kill-gateway",
-    "pause-sequencer",
     "rolling",
 )
 """The run on clusters: each of their own faults, and some of the usual ones beside them."""
