@@ -1,12 +1,11 @@
 """`python -m tests.faults short|long|clusters|run`: the fault harness.
 
-    short   what `make faults` runs: every role and engine killed, paused, restarted under 50,000 messages
-    long    what `make faults-long` runs: a million messages, all kinds of faults, alone and together, again and again
-    clusters three brokers and three nodes of Cassandra: one gone, a leader, two; a part of `make faults-clusters`
-    run     whatever is asked for, with the options below
-
-    clients    what rude clients cost the others, and 10,000 resets with resend; options of its own
-    overload   three times the capacity for a minute, then a minute without Kafka; options of its own
+    short     what `make faults` runs: every role and engine killed, paused, restarted under 50,000 messages
+    long      what `make faults-long` runs: a million messages, all kinds of faults, alone and together, again and again
+    clusters  three brokers and three nodes of Cassandra: one gone, a leader, two; a part of `make faults-clusters`
+    run       whatever is asked for, with the options below
+    clients   what rude clients cost the others, and 10,000 resets with resend; options of its own
+    overload  three times the capacity for a minute, then a minute without Kafka; options of its own
 
 The exit status is 0 when nothing was found, 1 when something was, 2 when the harness itself could not go on.
 """
@@ -15,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import secrets
 import shlex
 import sys
@@ -28,8 +28,9 @@ from chat.settings import Settings  # noqa: E402
 from tests.faults import clients, overload  # noqa: E402
 from tests.faults.faults import faketime_library  # noqa: E402  (after the path is right)
 from tests.faults.plan import ALL, CATALOGUE, CLUSTERS, SHORT, group, needs_cluster, needs_faketime  # noqa: E402
-from tests.faults.run import Run, Wish  # noqa: E402
+from tests.faults.run import WARM_UP_S, Run, Wish  # noqa: E402
 
+LONG_WARM_UP_S = 45.0
 LONG_WANTED = {"kills": 31, "pauses": 20, "rebalances": 50}
 
 
@@ -49,6 +50,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--writers", type=int, default=48)
     parser.add_argument("--seed", type=int, help="of the order and the details of the faults")
     parser.add_argument("--faults", help="names or beginnings of names, with commas; --list shows them; `none`")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="end the load after so long (so does Ctrl-C)")
     parser.add_argument("--forever", action="store_true", help="repeat the faults until all messages are sent")
     for role, count in (("gateway", 2), ("sequencer", 2), ("archiver", 1), ("projector", 1)):
         parser.add_argument(f"--{role}s", type=int, default=count)
@@ -86,6 +88,8 @@ def main(arguments: list[str]) -> int:
         forever=chosen.forever or chosen.length == "long",
         wanted=LONG_WANTED if chosen.length == "long" else {},
         keep=chosen.keep,
+        warm_up_s=WARM_UP_S if chosen.length != "long" else LONG_WARM_UP_S,
+        minutes=chosen.minutes,
         cluster=chosen.cluster or chosen.length == "clusters" or needs_cluster(names),
         command=f"python -m tests.faults {shlex.join(arguments)}" + ("" if chosen.seed else f" --seed {seed}"),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import signal
 import sys
 import time
 from array import array
@@ -27,7 +28,7 @@ from tests.faults.stores import Log, audit_cassandra, audit_redis, read_log, unt
 from tests.faults.system import System
 
 WARM_UP_S = 4.0
-"""Without a fault, to compare with; the first messages make the rooms."""
+"""Without a fault, to compare with, at least; the first messages make the rooms."""
 BETWEEN_S = (AFTER_S, AFTER_S + 1.5)
 REST_S = 3.0
 """Load goes on for so long after the last fault: every room has events that came after it."""
@@ -63,6 +64,10 @@ class Wish:
     keep: bool = False
     cluster: bool = False
     """Three brokers and three nodes of Cassandra instead of one each."""
+    warm_up_s: float = WARM_UP_S
+    """Without a fault. Engines compile for most of their first minute, on the cores that a restarted worker needs."""
+    minutes: float = math.inf
+    """After so many no fault begins, and no more is sent."""
     command: str = ""
 
 
@@ -76,6 +81,7 @@ class Run:
         self._history = History()
         self._findings = Findings()
         self._quiet: tuple[float, float] | None = None
+        self._stopped = False
         linked = ("gateway-2", "sequencer-2", "archiver", "projector") if needs_links(wish.names) else ()
         disks = DISK_BYTES if needs_disks(wish.names) else {}
         self._system = (
@@ -88,6 +94,8 @@ class Run:
         """All of it. What goes wrong in the system is in the findings; what goes wrong in the harness is raised."""
         wish, history = self._wish, self._history
         self._say(f"seed {wish.seed}, data in {self._folder}; starting engines and workers")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop, number)
         async with self._system as system:
             history.began = time.monotonic()
             cpu_s = time.process_time()
@@ -113,15 +121,15 @@ class Run:
         crowd.per_s = wish.rate
         await self._until(crowd, lambda: all(c.connected for c in (*crowd.writers, *crowd.readers)), CONNECTED_S)
         began_s = history.now_s()
-        await self._pass(crowd, WARM_UP_S)
+        await self._pass(crowd, wish.warm_up_s)
         self._quiet = (began_s + 1.0, history.now_s())
         progress = asyncio.create_task(self._progress(crowd))
         try:
             for fault in faults:
-                if wish.forever and crowd.handed_out >= wish.messages:
+                if self._over or (wish.forever and crowd.handed_out >= wish.messages):
                     break
                 await self._hurt(crowd, fault)
-            while crowd.handed_out < wish.messages:
+            while crowd.handed_out < wish.messages and not self._over:
                 await self._pass(crowd, 1.0)
             await self._pass(crowd, REST_S)
             self._say("the load ends; waiting until everybody has an answer")
@@ -134,6 +142,16 @@ class Run:
                         self._findings.add(Kind.UNANSWERED, "receipts", writer.author.room, 0, text)
         finally:
             progress.cancel()
+
+    def _stop(self, number: signal.Signals) -> None:
+        """Asked to end: the fault that is there is healed, and what has been sent so far is compared and reported."""
+        self._say("ends early; once more to end at once, without a report")
+        self._stopped = True
+        asyncio.get_running_loop().remove_signal_handler(number)
+
+    @property
+    def _over(self) -> bool:
+        return self._stopped or self._history.now_s() > 60 * self._wish.minutes
 
     async def _hurt(self, crowd: Crowd, fault: Fault) -> None:
         history, system = self._history, self._system
