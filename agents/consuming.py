@@ -165,11 +165,11 @@ class Consumer(driver.Consumer):
                 # What is cut off here by a rebalance is read again: whoever reads in bulk checks contiguity.
                 await self.wait_first(self.callback(message), self.suspend_flow.wait())
 
-    async def _wait_next_records(self, timeout: float) -> tuple[Any, set[TP]]:  # noqa: ASYNC109 (Faust's)
+    async def _wait_next_records(self, timeout: float) -> tuple[Any, set[TP] | None]:  # noqa: ASYNC109 (Faust's)
         # Faust sleeps for a second when no partition is active. After a rebalance it resumes the flow a moment before
         # the partitions, and so every room was silent for that second (measured: 1.15 s).
         if not self.flow_active:
-            await self.wait(self.can_resume_flow)
+            await self.wait(cast("Any", self.can_resume_flow))
         active = self._get_active_partitions()
         if not active:
             await asyncio.sleep(NOTHING_ACTIVE_S)
