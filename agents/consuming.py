@@ -27,6 +27,7 @@ from mode.services import WaitResults
 
 from chat import logs
 from chat.log.consumer import FETCH_WAIT_MS
+from chat.log.patience import limit_patience
 
 log = logs.get(__name__)
 
@@ -48,6 +49,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        limit_patience(consumer._client)
         return consumer
 
     async def on_start(self) -> None:

@@ -171,16 +171,14 @@ class CommandLog:
             metrics.gateway_answer_seconds.observe(took_s)
             entry.lag.waiting -= 1
             if entry.lag.answered(took_s, now):
-                partition = self._lags.index(entry.lag)
-                lags, waiting = entry.lag.lasts, entry.lag.waiting
-                log.warning("log_lags" if lags else "log_caught_up", partition=partition, waiting=waiting)
-                metrics.gateway_lagging_partitions.set(sum(lag.lasts for lag in self._lags))
+                self._tell(entry.lag)
             entry.waiting.answered(answer)
 
     def expire(self) -> None:
         """Fail what has waited too long. Called by the gateway's wheel."""
         # All wait equally long, so the oldest is the first of the dictionary.
-        before = self._clock() - self._timeout_s
+        now = self._clock()
+        before = now - self._timeout_s
         while self._waiting:
             command_id = next(iter(self._waiting))
             entry = self._waiting[command_id]
@@ -188,6 +186,8 @@ class CommandLog:
                 break
             del self._waiting[command_id]
             entry.lag.waiting -= 1
+            if entry.lag.unanswered(now):
+                self._tell(entry.lag)
             metrics.gateway_command_timeouts.inc()
             entry.waiting.failed(Code.UNAVAILABLE)
         # What was answered so before its turn came is not sent any more: Kafka may be away for hours.
@@ -197,6 +197,10 @@ class CommandLog:
                 self._bytes -= sum(entry.size for entry in queue[late])
                 late += 1
             del queue[:late]
+
+    def _tell(self, lag: Lag) -> None:
+        log.warning("log_lags" if lag.lasts else "log_caught_up", partition=self._lags.index(lag), waiting=lag.waiting)
+        metrics.gateway_lagging_partitions.set(sum(lag.lasts for lag in self._lags))
 
     async def drain(self, timeout_s: float) -> None:
         """Wait until everything that was appended is in the log, or `timeout_s` have passed."""

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 from aiokafka import AIOKafkaConsumer
 
+from chat.log.patience import limit_patience
 from chat.settings import Settings
 
 FETCH_WAIT_MS: Final = 100
@@ -49,6 +50,7 @@ async def reader(
         max_partition_fetch_bytes=fetch_bytes,
         max_poll_records=records_max,
     )
+    limit_patience(consumer._client)  # noqa: SLF001
     try:
         await consumer.start()
         # Else each topic is learned of when it is first asked for, one at a time, after 100 ms each (measured).

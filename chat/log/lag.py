@@ -3,7 +3,8 @@
 A log that answers soon is never held back by this, and neither is one that was away for a moment: it has caught up
 before it counts as lagging. But when more is offered than it takes, every further command only makes all of them wait
 longer. So once answers have come late for a while, no more may wait than are answered within `QUEUE_S`; the rest is
-refused at once, and the queue is short again a moment after the offer is.
+refused at once, and the queue is short again a moment after the offer is. A log that does not answer at all is the
+same, from the first command on that has waited in vain.
 """
 
 from __future__ import annotations
@@ -47,6 +48,15 @@ class Lag:
     def takes(self, commands: int) -> bool:
         """False when `commands` more would wait too long."""
         return self._room is None or self.waiting + commands <= self._room
+
+    def unanswered(self, now: float) -> bool:
+        """A command has waited for its answer in vain. True when a lag has begun by it."""
+        if self.lasts:
+            return False
+        self._room = QUEUE_MIN
+        self._late_since = self._window_began = now
+        self._answered = 0
+        return True
 
     def answered(self, took_s: float, now: float) -> bool:
         """An answer has come, `took_s` after its command. True when a lag has begun or ended by it."""

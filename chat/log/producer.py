@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 
 from chat.errors import Unavailable
+from chat.log.patience import limit_patience
 from chat.log.topics import record_bytes_max
 from chat.settings import Settings
 
@@ -51,6 +52,7 @@ def make_producer(settings: Settings, *, client_id: str = "", batch_bytes: int =
     # A batch whose partition has had no leader for 40 s would be given up, with its sequence number: the broker then
     # refuses everything that this producer ever appends there again (measured).
     producer._message_accumulator._batch_ttl = NEVER_S  # noqa: SLF001
+    limit_patience(producer.client)
     return producer
 
 

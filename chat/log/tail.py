@@ -19,6 +19,7 @@ from chat import logs, metrics
 from chat.errors import LogHole, Unavailable
 from chat.log.bases import no_beginning
 from chat.log.consumer import stop_consumer
+from chat.log.patience import limit_patience
 from chat.log.taking import START, Position, Take, Taker
 
 log = logs.get(__name__)
@@ -90,6 +91,7 @@ class Tail:
             fetch_max_wait_ms=FETCH_WAIT_MS,
             max_poll_records=RECORDS_MAX,
         )
+        limit_patience(consumer._client)  # noqa: SLF001
         await consumer.start()
         health = None
         try:

@@ -68,3 +68,16 @@ def test_it_says_when_a_lag_begins_and_ends() -> None:
     assert len(changes) == 1
     assert lag.answered(0.1, 11.0)
     assert not lag.answered(0.1, 11.1)
+
+
+def test_a_command_that_waited_in_vain_makes_a_lag_until_one_is_answered_in_time() -> None:
+    lag = Lag()
+    assert lag.unanswered(15.0)
+    assert not lag.unanswered(15.1)
+    lag.waiting = QUEUE_MIN
+    assert not lag.takes(1)
+    # What was on its way is answered at last, late.
+    assert not lag.answered(40.0, 41.0)
+    assert lag.lasts
+    assert lag.answered(0.05, 42.0)
+    assert lag.takes(1)
