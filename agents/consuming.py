@@ -26,8 +26,8 @@ from mode import Service
 from mode.services import WaitResults
 
 from chat import logs
+from chat.log.answering import limit_patience
 from chat.log.consumer import FETCH_WAIT_MS
-from chat.log.patience import limit_patience
 
 log = logs.get(__name__)
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from chat import logs, metrics
 from chat.errors import Code, RoomlogError, Unavailable
-from chat.log.consumer import stop_consumer
+from chat.log.answering import unavailable_when_away
+from chat.log.consumer import FETCH_WAIT_MS, reader
 from chat.log.dead_letters import DeadLetter, dead_letter
 from chat.log.producer import Record, append, make_producer
 from chat.log.topics import DEAD_LETTERS
@@ -27,7 +27,6 @@ from chat.settings import Settings
 
 log = logs.get(__name__)
 
-READ_WAIT_MS: Final = 500
 
 _decoder = msgspec.json.Decoder(DeadLetter)
 
@@ -120,29 +119,22 @@ async def all_parked(settings: Settings) -> dict[str, Parked]:
         Unavailable: Kafka does not answer.
     """
     topic = settings.topic(DEAD_LETTERS)
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka_servers, enable_auto_commit=False, auto_offset_reset="earliest"
-    )
     found: dict[str, Parked] = {}
-    try:
-        await consumer.start()
-        if topic not in await consumer.topics():
-            raise Unavailable(f"topic {topic} is missing: run `faust -A app topics`")
-        tps = [TopicPartition(topic, partition) for partition in range(settings.partitions)]
-        consumer.assign(tps)
-        ends = await consumer.end_offsets(tps)
-        while any([await consumer.position(tp) < end for tp, end in ends.items()]):
-            for tp, records in (await consumer.getmany(timeout_ms=READ_WAIT_MS)).items():
-                for record in records:
-                    if (letter := read_dead_letter(record.value)) is not None:
-                        key = (record.key or b"").decode("utf-8", "replace")
-                        known = found.setdefault(key, Parked(record.timestamp, letter, tp.partition))
-                        if letter.replayed:
-                            found[key] = replace(known, replayed=(*known.replayed, letter.replayed))
-    except (KafkaError, OSError) as error:
-        raise Unavailable(f"Kafka at {','.join(settings.kafka_servers)}: {error!r}") from None
-    finally:
-        await stop_consumer(consumer)
+    with unavailable_when_away(settings):
+        async with reader(settings, [topic], reset="earliest") as consumer:
+            if topic not in await consumer.topics():
+                raise Unavailable(f"topic {topic} is missing: run `faust -A app topics`")
+            tps = [TopicPartition(topic, partition) for partition in range(settings.partitions)]
+            consumer.assign(tps)
+            ends = await consumer.end_offsets(tps)
+            while any([await consumer.position(tp) < end for tp, end in ends.items()]):
+                for tp, records in (await consumer.getmany(timeout_ms=FETCH_WAIT_MS)).items():
+                    for record in records:
+                        if (letter := read_dead_letter(record.value)) is not None:
+                            key = (record.key or b"").decode("utf-8", "replace")
+                            known = found.setdefault(key, Parked(record.timestamp, letter, tp.partition))
+                            if letter.replayed:
+                                found[key] = replace(known, replayed=(*known.replayed, letter.replayed))
     return found
 
 

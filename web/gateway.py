@@ -26,7 +26,7 @@ from chat.log.positions import newest_positions
 from chat.log.producer import make_producer
 from chat.log.scan import LogScan
 from chat.log.tail import Tail
-from chat.log.topics import COMMANDS, EVENTS
+from chat.log.topics import COMMANDS
 from chat.readiness import readiness
 from chat.settings import Settings
 from chat.stomp.limits import Limits
@@ -98,9 +98,7 @@ class Gateway:
         self.backlog = Backlog(self.recent, self.history, self.scan.read_events)
         self.hub = Hub(self.commands, self.backlog, creates_on_first_use=settings.creates_on_first_use)
         self.tail = Tail(
-            settings.kafka_servers,
-            settings.topic(EVENTS),
-            settings.partitions,
+            settings,
             self.hub,
             positions=lambda: newest_positions(settings),
             on_health=self._kafka_health,

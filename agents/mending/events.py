@@ -49,7 +49,7 @@ from chat.errors import Code, Refused, RoomlogError
 from chat.failpoints import failpoint
 from chat.log.bases import Base, begin_at, read_bases, write_base
 from chat.log.positions import committed
-from chat.log.producer import Record, make_producer
+from chat.log.producer import Record, running_producer
 from chat.log.taking import START, Position, Take, Taker
 from chat.log.topics import COMMANDS, EVENTS, record_bytes_max
 from chat.log.walking import Extent, extents
@@ -324,9 +324,5 @@ def _must_run(mender: Mender, ended: list[BaseException | None]) -> None:
 
 
 async def _make_base(settings: Settings, partition: int, position: Position, at: int) -> None:
-    producer = make_producer(settings, client_id=f"{settings.namespace}-base")
-    await producer.start()
-    try:
+    async with running_producer(settings, "base") as producer:
         await write_base(producer, settings, partition, Base(v=VERSION, at=at, **position._asdict()))
-    finally:
-        await producer.stop()

@@ -7,14 +7,12 @@ the place.
 
 from __future__ import annotations
 
-from aiokafka.errors import KafkaError
-
 from agents.dead_letters import find_parked
 from agents.sequencing.intake import read_command
-from chat.errors import Refused, RoomlogError, Unavailable
+from chat.errors import Refused, RoomlogError
 from chat.ids import is_id
 from chat.log.dead_letters import DeadLetter
-from chat.log.producer import Record, append, append_batches, make_producer
+from chat.log.producer import Record, append, append_batches, running_producer
 from chat.log.topics import COMMANDS, DEAD_LETTERS, EVENTS, partition_of, record_bytes_max
 from chat.settings import Settings
 
@@ -33,18 +31,12 @@ async def replay(settings: Settings, key: str, *, again: bool) -> str:
     original = found.letter.original()
     partition = _place(settings, found.letter, original)
     topic, letters = settings.topic(COMMANDS), settings.topic(DEAD_LETTERS)
-    producer = make_producer(settings, client_id=f"{settings.namespace}-replay")
-    try:
-        await producer.start()
+    async with running_producer(settings, "replay") as producer:
         await append(producer, letters, found.stands_in, [found.letter.mark("begun, place unknown")])
         offset = -1
         async for base, _ in append_batches(producer, topic, partition, [original]):
             offset = base
         await append(producer, letters, found.stands_in, [found.letter.mark(f"as {topic}-{partition}-{offset}")])
-    except (KafkaError, OSError) as error:
-        raise Unavailable(f"Kafka at {','.join(settings.kafka_servers)}: {error!r}") from None
-    finally:
-        await producer.stop()
     return f"appended as {topic}-{partition}-{offset}: the sequencer decides it anew"
 
 

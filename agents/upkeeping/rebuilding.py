@@ -11,7 +11,8 @@ from agents.sequencing.checkpoints import read_rows
 from agents.sequencing.log import Log
 from agents.upkeeping.census import take_census
 from agents.upkeeping.tables import Rebuilt, TableBuilder, stands_still
-from chat.errors import RoomlogError, Unavailable
+from chat.errors import RoomlogError
+from chat.log.answering import unavailable_when_away
 from chat.log.bases import read_bases
 from chat.log.positions import live_members
 from chat.log.topics import EVENTS
@@ -25,9 +26,8 @@ async def engines(settings: Settings) -> AsyncIterator[tuple[Log, RawArchive]]:
     """The log and the archive for the body of the `with`; what Kafka fails with there is `Unavailable`."""
     log, archive = Log(settings), RawArchive(settings)
     try:
-        yield log, archive
-    except (KafkaError, OSError) as error:
-        raise Unavailable(f"Kafka at {','.join(settings.kafka_servers)}: {error!r}") from None
+        with unavailable_when_away(settings):
+            yield log, archive
     finally:
         await log.stop()
         await archive.stop()
@@ -40,11 +40,12 @@ async def connect(settings: Settings, log: Log, archive: RawArchive) -> None:
         Unavailable: one does not.
     """
     await archive.ready()
-    try:
-        await log.start()
-    except (KafkaError, OSError) as error:
-        await log.stop()
-        raise Unavailable(f"Kafka at {','.join(settings.kafka_servers)}: {error!r}") from None
+    with unavailable_when_away(settings):
+        try:
+            await log.start()
+        except (KafkaError, OSError):
+            await log.stop()
+            raise
 
 
 async def due(settings: Settings, log: Log, archive: RawArchive, wanted: Iterable[int]) -> list[int]:

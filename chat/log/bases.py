@@ -11,23 +11,17 @@ late copy, do no harm.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
-from typing import Any, Final
-
 import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaProducer, TopicPartition
 
 from chat.errors import BrokenInvariant, Unavailable, UnknownVersion
-from chat.log.consumer import stop_consumer
+from chat.log.answering import unavailable_when_away
+from chat.log.consumer import FETCH_WAIT_MS, reader
 from chat.log.producer import Record, append
 from chat.log.taking import START, Position
 from chat.log.topics import BASES
 from chat.records import VERSION
 from chat.settings import Settings
-
-READ_WAIT_MS: Final = 100
 
 
 class Base(msgspec.Struct, frozen=True):
@@ -80,8 +74,8 @@ async def read_bases(settings: Settings) -> dict[int, Base]:
     """
     topic = settings.topic(BASES)
     bases: dict[int, Base] = {}
-    try:
-        async with _reader(settings) as consumer:
+    with unavailable_when_away(settings):
+        async with reader(settings, [topic]) as consumer:
             if topic not in await consumer.topics():
                 raise Unavailable(f"topic {topic} is missing: run `faust -A app topics`")
             tps = [TopicPartition(topic, partition) for partition in range(settings.partitions)]
@@ -91,7 +85,7 @@ async def read_bases(settings: Settings) -> dict[int, Base]:
                 consumer.assign(list(left))
                 await consumer.seek_to_beginning()
             while left:
-                for tp, records in (await consumer.getmany(timeout_ms=READ_WAIT_MS)).items():
+                for tp, records in (await consumer.getmany(timeout_ms=FETCH_WAIT_MS)).items():
                     for record in records:
                         base = decode_base(record.value)
                         known = bases.get(tp.partition)
@@ -102,8 +96,6 @@ async def read_bases(settings: Settings) -> dict[int, Base]:
                     if await consumer.position(tp) >= left[tp]:
                         del left[tp]
                         consumer.pause(tp)
-    except (KafkaError, OSError) as error:
-        raise Unavailable(f"Kafka at {','.join(settings.kafka_servers)}: {error!r}") from None
     return bases
 
 
@@ -134,15 +126,3 @@ def decode_base(value: bytes | None) -> Base:
     if base.v != VERSION:
         raise UnknownVersion(f"base version {base.v}, this code knows {VERSION}: upgrade this worker")
     return base
-
-
-@contextlib.asynccontextmanager
-async def _reader(settings: Settings) -> AsyncIterator[Any]:
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka_servers, enable_auto_commit=False, fetch_max_wait_ms=READ_WAIT_MS
-    )
-    try:
-        await consumer.start()
-        yield consumer
-    finally:
-        await stop_consumer(consumer)

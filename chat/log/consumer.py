@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from aiokafka import AIOKafkaConsumer
 
-from chat.log.patience import limit_patience
+from chat.log.answering import limit_patience
 from chat.settings import Settings
 
 FETCH_WAIT_MS: Final = 100
@@ -26,6 +26,7 @@ async def reader(
     client_id: str = "",
     reset: Literal["none", "earliest"] = "none",
     fetch_bytes: int = FETCH_BYTES,
+    wait_ms: int = FETCH_WAIT_MS,
     records_max: int | None = None,
 ) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer that knows `topics`, is assigned nothing yet, has no group and commits nothing.
@@ -36,6 +37,7 @@ async def reader(
         client_id: for Kafka's logs.
         reset: `none`: a position that the log does not hold any more is an error.
         fetch_bytes: see `FETCH_BYTES`.
+        wait_ms: see `FETCH_WAIT_MS`.
         records_max: of one `getmany`.
 
     Raises:
@@ -46,7 +48,7 @@ async def reader(
         client_id=client_id or f"{settings.namespace}-{settings.worker}-reader",
         enable_auto_commit=False,
         auto_offset_reset=reset,
-        fetch_max_wait_ms=FETCH_WAIT_MS,
+        fetch_max_wait_ms=wait_ms,
         max_partition_fetch_bytes=fetch_bytes,
         max_poll_records=records_max,
     )

@@ -17,7 +17,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import CommitFailedError, KafkaError, for_code
 from aiokafka.structs import OffsetAndMetadata
 
-from chat.errors import RoomlogError, Unavailable
+from chat.errors import RoomlogError
+from chat.log.answering import unavailable_when_away
 from chat.log.bases import read_bases
 from chat.log.consumer import stop_consumer
 from chat.log.taking import Position
@@ -111,21 +112,20 @@ async def commit(settings: Settings, role: str, positions: Mapping[int, Position
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.kafka_servers, group_id=settings.group_of(role), enable_auto_commit=False
     )
-    try:
-        await consumer.start()
-        consumer.assign([TopicPartition(topic, partition) for partition in positions])
-        await consumer.commit(
-            {
-                TopicPartition(topic, partition): OffsetAndMetadata(
-                    (position.src if commands else position.offset) + 1, position.encode()
-                )
-                for partition, position in positions.items()
-            }
+    offsets = {
+        TopicPartition(topic, partition): OffsetAndMetadata(
+            (position.src if commands else position.offset) + 1, position.encode()
         )
-    except CommitFailedError:
-        raise RoomlogError(f"a worker of role {role} is running: stop all of them first") from None
-    except (KafkaError, OSError) as error:
-        raise Unavailable(f"Kafka at {','.join(settings.kafka_servers)}: {error!r}") from None
+        for partition, position in positions.items()
+    }
+    try:
+        with unavailable_when_away(settings):
+            await consumer.start()
+            consumer.assign(list(offsets))
+            try:
+                await consumer.commit(offsets)
+            except CommitFailedError:
+                raise RoomlogError(f"a worker of role {role} is running: stop all of them first") from None
     finally:
         await stop_consumer(consumer)
 
@@ -164,10 +164,9 @@ async def _members(admin: Any, group: str) -> int:
 async def _committed(settings: Settings, roles: list[str]) -> dict[str, dict[int, Checkpoint]]:
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_servers)
     try:
-        await admin.start()
-        offsets = await asyncio.gather(*(_offsets(admin, settings.group_of(role)) for role in roles))
-    except (KafkaError, OSError) as error:
-        raise Unavailable(f"Kafka at {','.join(settings.kafka_servers)}: {error!r}") from None
+        with unavailable_when_away(settings):
+            await admin.start()
+            offsets = await asyncio.gather(*(_offsets(admin, settings.group_of(role)) for role in roles))
     finally:
         await admin.close()
     return {

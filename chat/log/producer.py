@@ -13,11 +13,9 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 
-from chat.errors import Unavailable
-from chat.log.patience import limit_patience
+from chat.log.answering import limit_patience, unavailable_when_away
 from chat.log.topics import record_bytes_max
 from chat.settings import Settings
 
@@ -65,10 +63,9 @@ async def running_producer(settings: Settings, name: str) -> AsyncIterator[AIOKa
     """
     producer = make_producer(settings, client_id=f"{settings.namespace}-{name}")
     try:
-        await producer.start()
-        yield producer
-    except (KafkaError, OSError) as error:
-        raise Unavailable(f"Kafka at {','.join(settings.kafka_servers)}: {error!r}") from None
+        with unavailable_when_away(settings):
+            await producer.start()
+            yield producer
     finally:
         await producer.stop()
 

@@ -18,9 +18,10 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from chat import logs, metrics
 from chat.errors import LogHole, Unavailable
 from chat.log.bases import no_beginning
-from chat.log.consumer import stop_consumer
-from chat.log.patience import limit_patience
+from chat.log.consumer import reader
 from chat.log.taking import START, Position, Take, Taker
+from chat.log.topics import EVENTS
+from chat.settings import Settings
 
 log = logs.get(__name__)
 
@@ -50,18 +51,16 @@ class Tail:
 
     def __init__(
         self,
-        servers: list[str],
-        topic: str,
-        partitions: int,
+        settings: Settings,
         sink: Sink,
         *,
         positions: Callable[[], Awaitable[Mapping[int, Position]]],
         on_health: Callable[[bool, str], None],
     ) -> None:
         """`positions` finds each partition's newest checkpoint, or else its base; `on_health` hears of Kafka."""
-        self._servers = servers
-        self._topic = topic
-        self._tps = [TopicPartition(topic, p) for p in range(partitions)]
+        self._settings = settings
+        self._topic = settings.topic(EVENTS)
+        self._tps = [TopicPartition(self._topic, partition) for partition in range(settings.partitions)]
         self._sink = sink
         self._positions = positions
         self._on_health = on_health
@@ -84,17 +83,8 @@ class Tail:
             await asyncio.sleep(RESTART_DELAY_S)
 
     async def _follow(self) -> None:
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._servers,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            fetch_max_wait_ms=FETCH_WAIT_MS,
-            max_poll_records=RECORDS_MAX,
-        )
-        limit_patience(consumer._client)  # noqa: SLF001
-        await consumer.start()
-        health = None
-        try:
+        topics = [self._topic]
+        async with reader(self._settings, topics, records_max=RECORDS_MAX, wait_ms=FETCH_WAIT_MS) as consumer:
             consumer.assign(self._tps)
             if not self._takers:
                 self._takers = await self._begin(consumer)
@@ -103,11 +93,10 @@ class Tail:
             for tp in self._tps:
                 consumer.seek(tp, self._takers[tp.partition].offset + 1)
             health = asyncio.create_task(self._watch_health(consumer), name="tail-health")
-            await self._read(consumer, await consumer.end_offsets(self._tps))
-        finally:
-            if health is not None:
+            try:
+                await self._read(consumer, await consumer.end_offsets(self._tps))
+            finally:
                 health.cancel()
-            await stop_consumer(consumer)
 
     async def _begin(self, consumer: AIOKafkaConsumer) -> dict[int, Taker]:
         start = await self._positions()

@@ -13,15 +13,15 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import OffsetOutOfRangeError
 
 from chat.errors import BrokenInvariant, LogHole, Unavailable
-from chat.log.consumer import stop_consumer
+from chat.log.answering import unavailable_when_away
+from chat.log.consumer import FETCH_WAIT_MS, reader
 from chat.log.taking import Position, Take, Taker
 from chat.log.topics import EVENTS
 from chat.settings import Settings
 
-FETCH_WAIT_MS: Final = 100
 FETCH_BYTES: Final = 8_388_608
 """Of a partition at once."""
 SILENT_MAX_S: Final = 30.0
@@ -78,7 +78,7 @@ class Walk:
         """
         if self._taker.offset + 1 >= self._end:
             return
-        async with _reader(self._settings) as consumer:
+        async with _reader(self._settings, self._tp.topic) as consumer:
             consumer.assign([self._tp])
             consumer.seek(self._tp, self._taker.offset + 1)
             heard_s = time.monotonic()
@@ -119,7 +119,7 @@ async def extents(settings: Settings, topic: str) -> dict[int, Extent]:
     Raises:
         Unavailable: Kafka does not answer.
     """
-    async with _reader(settings) as consumer:
+    async with _reader(settings, topic) as consumer:
         tps = [TopicPartition(topic, partition) for partition in range(settings.partitions)]
         beginnings, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
         return {tp.partition: Extent(beginnings[tp], ends[tp]) for tp in tps}
@@ -131,7 +131,7 @@ async def offsets_since(settings: Settings, topic: str, since_ms: int) -> dict[i
     Raises:
         Unavailable: Kafka does not answer.
     """
-    async with _reader(settings) as consumer:
+    async with _reader(settings, topic) as consumer:
         tps = [TopicPartition(topic, partition) for partition in range(settings.partitions)]
         found = await consumer.offsets_for_times(dict.fromkeys(tps, since_ms))
         return {tp.partition: None if found.get(tp) is None else int(found[tp].offset) for tp in tps}
@@ -145,18 +145,7 @@ _stamp_decoder = msgspec.json.Decoder(_Stamp)
 
 
 @contextlib.asynccontextmanager
-async def _reader(settings: Settings) -> AsyncIterator[Any]:
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka_servers,
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-        fetch_max_wait_ms=FETCH_WAIT_MS,
-        max_partition_fetch_bytes=FETCH_BYTES,
-    )
-    try:
-        await consumer.start()
-        yield consumer
-    except (KafkaError, OSError) as error:
-        raise Unavailable(f"Kafka at {','.join(settings.kafka_servers)}: {error!r}") from None
-    finally:
-        await stop_consumer(consumer)
+async def _reader(settings: Settings, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
+    with unavailable_when_away(settings):
+        async with reader(settings, [topic], fetch_bytes=FETCH_BYTES) as consumer:
+            yield consumer

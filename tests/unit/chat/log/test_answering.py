@@ -15,8 +15,8 @@ from aiokafka.errors import RequestTimedOutError
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.structs import BrokerMetadata
 
-from chat.log import patience
-from chat.log.patience import limit_patience
+from chat.log import answering
+from chat.log.answering import limit_patience
 from chat.log.producer import make_producer
 from chat.settings import Settings
 
@@ -38,7 +38,7 @@ async def silent() -> AsyncIterator[int]:
 async def test_a_broker_that_does_not_answer_is_left_and_a_coordinator_is_waited_for(
     silent: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "ANSWER_S", 0.2)
+    monkeypatch.setattr(answering, "ANSWER_S", 0.2)
     client = AIOKafkaClient(bootstrap_servers=f"127.0.0.1:{silent}", request_timeout_ms=60_000)
     limit_patience(client)
     client.cluster._brokers[1] = BrokerMetadata(1, "127.0.0.1", silent, None)
