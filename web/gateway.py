@@ -8,6 +8,7 @@ it sends its clients away with 1001, spread over `drain_s`, after it has appende
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 from collections.abc import Coroutine
@@ -15,7 +16,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from aiohttp import web
+from aiohttp import WSMsgType, web
 
 import app as roomlog
 from chat import logs, metrics
@@ -56,6 +57,9 @@ WRITE_HIGH_BYTES = 262_144
 
 EXIT_BROKEN = 70
 """The supervisor starts the process again (sysexits: EX_SOFTWARE)."""
+
+TURN_AWAY_S = 1.0
+"""For a client to read that there is no place for it."""
 
 KAFKA_RETRY_S = 1.0
 STOP_CLOSE_S = 6.0
@@ -191,10 +195,8 @@ class Gateway:
         )
         await socket.prepare(request)
         if len(self.connections) >= self.settings.connections_max:
-            reason = Code.TOO_MANY_CONNECTIONS.value.encode()
             if request.transport is not None:
-                request.transport.write(control_frame(CLOSE, closing.TOO_MANY.to_bytes(2, "big") + reason))
-                request.transport.close()
+                await _turn_away(request.transport, socket)
             return socket
         if request.transport is not None:
             request.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
@@ -250,6 +252,17 @@ class Gateway:
             metrics.gateway_outbox_bytes.set(sum(waiting))
             self.in_flight.observe()
             self.commands.expire()
+
+
+async def _turn_away(transport: asyncio.Transport, socket: ClientSocket) -> None:
+    """Say why, and leave a moment to read it: shut with unread bytes, a socket takes our last frame with it."""
+    reason = Code.TOO_MANY_CONNECTIONS.value.encode()
+    transport.write(control_frame(CLOSE, closing.TOO_MANY.to_bytes(2, "big") + reason))
+    with contextlib.suppress(TimeoutError, ConnectionError):
+        async with asyncio.timeout(TURN_AWAY_S):
+            while (await socket.receive()).type in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING):
+                pass
+    transport.close()
 
 
 def _leave_on_failure(task: asyncio.Task[None]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import os
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -129,7 +130,8 @@ class Peer:
             case 0x8:
                 if len(payload) >= 2:
                     payload[2:].decode()  # a reason is UTF-8
-                await self.ws(CLOSE, payload)
+                with contextlib.suppress(ConnectionError):  # it need not wait for us
+                    await self.ws(CLOSE, payload)
                 raise Closed(int.from_bytes(payload[:2], "big") if payload else NO_CODE)
             case 0x9:
                 self.pings += 1
