@@ -82,7 +82,7 @@ class DurableReader:
             linger_s: how long a batch that is not full waits for more.
             again_s: after a restart, of this process or of the store, what was written less than so long before is
                 written again: a store's node may have acknowledged what it had not synced.
-            is_there: whether the store answers at all, as far as its driver knows.
+            is_there: whether the store still has what it has acknowledged, as far as its driver knows.
             parks: whether this role is the one that parks what nobody of ours wrote.
             beside: what else the role does from its first assignment on, for ever.
             on_stop: closes the store, after the last write and the last commit.

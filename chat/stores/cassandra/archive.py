@@ -60,7 +60,7 @@ class ArchiveStore:
 
     @property
     def is_there(self) -> bool:
-        """False while the driver knows of no node that answers."""
+        """False while a write that was acknowledged a moment ago may be gone: see `Session.is_there`."""
         return self._session.is_there
 
     async def stop(self) -> None:

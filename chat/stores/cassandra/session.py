@@ -84,6 +84,16 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def has_majorities(nodes_up: Sequence[bool | None], replication: int) -> bool:
+    """Whether every row has a majority of its replicas on nodes that are not down.
+
+    A write that a majority acknowledged outlives any of the others. `nodes_up`: a node each; None: nothing is known of it
+    yet. Cautious: in a large cluster the nodes that are down need not share a row.
+    """
+    down = sum(up is False for up in nodes_up)
+    return any(nodes_up) and down <= (replication - 1) // 2
+
+
 class Session:
     """Requests to Cassandra from one event loop. `statements`: the CQL that will be used, prepared when connecting."""
 
@@ -105,8 +115,11 @@ class Session:
 
     @property
     def is_there(self) -> bool:
-        """False while the driver knows of no node that answers."""
-        return self._cluster is not None and any(host.is_up for host in self._cluster.metadata.all_hosts())
+        """False while so many nodes are down that all replicas of a majority may be among them."""
+        if self._cluster is None:
+            return False
+        hosts = self._cluster.metadata.all_hosts()
+        return has_majorities([host.is_up for host in hosts], self._settings.cassandra_replication)
 
     def start(self) -> None:
         """Begin to connect, in the background and until it works. Returns at once; any request calls it too."""
