@@ -87,8 +87,8 @@ def _line(error: BaseException) -> str:
 def has_majorities(nodes_up: Sequence[bool | None], replication: int) -> bool:
     """Whether every row has a majority of its replicas on nodes that are not down.
 
-    A write that a majority acknowledged outlives any of the others. `nodes_up`: a node each; None: nothing is known of it
-    yet. Cautious: in a large cluster the nodes that are down need not share a row.
+    A write that a majority acknowledged outlives any of the others. `nodes_up`: a node each; None: nothing is known of
+    it yet. Cautious: in a large cluster the nodes that are down need not share a row.
     """
     down = sum(up is False for up in nodes_up)
     return any(nodes_up) and down <= (replication - 1) // 2
