@@ -5,7 +5,7 @@
   stops, and ends the worker when the group is lost for good;
 * changelogs are read in bulk into the memory store, the checkpoints' to its end before the end of any other is looked
   up, and what is no row is parked (Faust: one record at a time through a stream);
-* the table manager does not sleep for a second before it starts;
+* the table manager does not sleep for a second before it starts, nor a worker for one before it ends;
 * a module that fails to import stops the start (Faust: a warning, exit status 0).
 
 tests/unit/agents/test_engine.py fails when an upgrade renames what these lean on.
@@ -45,6 +45,7 @@ NEVER_S: Final = 10.0**9
 HEARTBEAT_S: Final = 0.1
 """A member learns from the answer that the group rebalances, and until the last one knows all of their rooms wait."""
 RECOVERY_FETCH_BYTES: Final = 8_388_608
+LAST_TURNS_S: Final = 0.05
 EXIT_SETTINGS: Final = 2
 
 KAFKA: Final = "kafka"
@@ -176,6 +177,14 @@ class RoomlogBoot(BootStrategy):
         return [*self.web_server(), KafkaGate(self.app), *self.kafka_producer()]
 
 
+class RoomlogWorker(faust.Worker):
+    """Ends when all has been stopped."""
+
+    async def _sentinel_task(self) -> None:
+        # The last turns of the loop, for what closes in them. Faust's take a second, in which rooms wait for a restart.
+        await asyncio.sleep(LAST_TURNS_S)
+
+
 class RoomlogApp(faust.App):
     """A Faust application that does one role of Roomlog."""
 
@@ -203,6 +212,7 @@ class RoomlogApp(faust.App):
             value_serializer="raw",
             store="memory://",
             TableManager=RoomlogTableManager,
+            Worker=RoomlogWorker,
             topic_partitions=settings.partitions,
             topic_replication_factor=settings.replication,
             topic_allow_declare=False,

@@ -8,7 +8,7 @@ from importlib.metadata import version
 import aiokafka
 import pytest
 from aiokafka.consumer.group_coordinator import GroupCoordinator
-from faust import App
+from faust import App, Worker
 from faust.app.base import BootStrategy
 from faust.stores import memory
 from faust.tables.manager import TableManager
@@ -38,6 +38,7 @@ def test_the_versions_that_the_overrides_were_written_for(package: str, pinned: 
         (engine.BulkRecovery, Recovery, "_build_offsets"),
         (engine.RoomlogTableManager, TableManager, "on_start"),
         (engine.RoomlogTableManager, TableManager, "recovery"),
+        (engine.RoomlogWorker, Worker, "_sentinel_task"),
         (engine.RoomlogBoot, BootStrategy, "server"),
         (engine.RoomlogBoot, BootStrategy, "producer_only"),
         (engine.RoomlogApp, App, "_new_transport"),
