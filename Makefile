@@ -9,6 +9,9 @@ PY := .venv/bin/python
 STACK := $(PY) docker/stack
 PYTEST := $(PY) -m pytest
 
+# So many files of tests run at once, each process with engines of its own (2 GB): most tests wait most of the time.
+JOBS ?= 2
+
 # Numbers of workers; given on the command line or in the environment they reach the stack.
 export GATEWAYS SEQUENCERS ARCHIVERS PROJECTORS FORCE
 
@@ -77,7 +80,7 @@ model-full: .venv/.runtime ## the same within larger bounds: some minutes, up to
 	@$(PY) docs/model/check.py --full
 
 test: .venv/.dev page ## all tests but the benchmarks and the long fault run, on real engines: make test ARGS="-k stomp"
-	@$(PYTEST) -m "not bench" $(ARGS)
+	@$(PYTEST) -m "not bench" -n $(JOBS) --dist loadfile $(ARGS)
 
 faults: .venv/.dev page ## the fault harness for five minutes: everything is killed under load, and nothing is lost: make faults ARGS="--seed 7"
 	@$(PY) -m tests.faults short $(ARGS)

@@ -37,9 +37,12 @@ PARTITIONS = 4
 READY_S = 60.0
 STOP_S = 30.0
 
-# Below the range from which the kernel takes ports for outgoing connections: what is free now is free in a second.
-_FIRST_PORT, _LAST_PORT = 20_000, 32_000
-_next_port = itertools.count(_FIRST_PORT + os.getpid() * 131 % (_LAST_PORT - _FIRST_PORT - 1_000))
+# Below the range from which the kernel takes ports for outgoing connections: what is free now is free in a second. Each
+# process of a run (pytest-xdist: gw0, gw1 ...) has a range of its own; two runs at once begin at different places of it.
+_PORTS = 4_000
+_FIRST_PORT = 20_000 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 3 * _PORTS
+_LAST_PORT = _FIRST_PORT + _PORTS
+_next_port = itertools.count(_FIRST_PORT + os.getpid() * 131 % (_PORTS // 4))
 
 
 # ---------------------------------------------------------------- waiting
