@@ -51,6 +51,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, help="of the order and the details of the faults")
     parser.add_argument("--faults", help="names or beginnings of names, with commas; --list shows them; `none`")
     parser.add_argument("--minutes", type=float, default=math.inf, help="end the load after so long (so does Ctrl-C)")
+    parser.add_argument("--warm-up", type=float, help="seconds of load before the first fault, to compare with")
     parser.add_argument("--forever", action="store_true", help="repeat the faults until all messages are sent")
     for role, count in (("gateway", 2), ("sequencer", 2), ("archiver", 1), ("projector", 1)):
         parser.add_argument(f"--{role}s", type=int, default=count)
@@ -88,7 +89,7 @@ def main(arguments: list[str]) -> int:
         forever=chosen.forever or chosen.length == "long",
         wanted=LONG_WANTED if chosen.length == "long" else {},
         keep=chosen.keep,
-        warm_up_s=WARM_UP_S if chosen.length != "long" else LONG_WARM_UP_S,
+        warm_up_s=chosen.warm_up or (WARM_UP_S if chosen.length != "long" else LONG_WARM_UP_S),
         minutes=chosen.minutes,
         cluster=chosen.cluster or chosen.length == "clusters" or needs_cluster(names),
         command=f"python -m tests.faults {shlex.join(arguments)}" + ("" if chosen.seed else f" --seed {seed}"),

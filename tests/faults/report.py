@@ -117,14 +117,19 @@ def _lines(result: Result) -> list[str]:
         "",
         "Longest time without any RECEIPT or delivery, from the injection until all processes were ready again and 2 s",
         "more. Median / maximum in seconds. *Anybody*: nobody at all got one. *Worst*: the room or reader that waited",
-        "longest. *Back*: longest time that a client was without its connection.",
+        "longest. *Back*: longest time that a client was without its connection. *Answer*: from SEND to RECEIPT of what",
+        "was sent while the fault held, p50 / p99 in milliseconds (answers that never came are not among them).",
         "",
-        "| fault | times | RECEIPT, anybody | RECEIPT, worst room | delivery, anybody | delivery, worst reader | back |",
-        "|---|---|---|---|---|---|---|",
+        (
+            "| fault | times | RECEIPT, anybody | RECEIPT, worst room | delivery, anybody | delivery, worst reader | back "
+            "| answer |"
+        ),
+        "|---|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {s.kind} | {s.count} | {_pair(s.receipts)} | {_pair(s.receipts_worst_room)} | {_pair(s.deliveries)} "
-        f"| {_pair(s.deliveries_worst_reader)} | {_pair(s.back)} |"
+        f"| {_pair(s.deliveries_worst_reader)} | {_pair(s.back)} "
+        f"| {1000 * s.answers[0]:.0f} / {1000 * s.answers[1]:.0f} |"
         for s in summarise(result.silences)
     ]
     lines += ["", "## Faults", "", *_faults(result.silences), "", "## Findings", ""]

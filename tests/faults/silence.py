@@ -1,18 +1,20 @@
 """How long nothing came: for each fault the longest time without a RECEIPT and without a delivery, from its injection on.
 
-Two ways to say it. "Anybody": nobody at all got anything. "Worst room": the room that waited longest; with several
+And how long an answer took while the fault held: the time from SEND to RECEIPT. Two ways to say it. "Anybody": nobody at all got anything. "Worst room": the room that waited longest; with several
 workers of a role a fault silences some rooms only, and this is what their people notice. Pure.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from array import array
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import merge
 
-from tests.faults.history import Disturbance, History, longest_gap_s
+from tests.faults.history import Calls, Disturbance, History, Outcome, longest_gap_s
 
 AFTER_S = 2.0
 """A fault's window goes on for so long after all processes were ready again."""
@@ -32,6 +34,8 @@ class Silence:
     lost_connections: int
     back_s: float
     """The longest that a client was without its connection, of those that lost it."""
+    answers_s: tuple[float, ...] = ()
+    """From SEND to RECEIPT, ascending, of every SEND between injection and healing that got one."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class Summary:
     deliveries: tuple[float, float]
     deliveries_worst_reader: tuple[float, float]
     back: tuple[float, float]
+    answers: tuple[float, float]
+    """SEND to RECEIPT under all of them together: (p50, p99). NaN when nothing was sent."""
 
 
 def measure(history: History, *, quiet: tuple[float, float] | None = None) -> list[Silence]:
@@ -75,6 +81,7 @@ def measure(history: History, *, quiet: tuple[float, float] | None = None) -> li
                 ),
                 lost_connections=len(outages),
                 back_s=max(outages, default=0.0),
+                answers_s=_answers(history.calls, began_s, span.healed_s or ended_s),
             )
         )
     return found
@@ -94,9 +101,29 @@ def summarise(silences: Sequence[Silence]) -> list[Summary]:
             _spread([s.deliveries_s for s in group]),
             _spread([s.deliveries_worst_reader_s for s in group]),
             _spread([s.back_s for s in group]),
+            percentiles([answer_s for s in group for answer_s in s.answers_s]),
         )
         for kind, group in kinds.items()
     ]
+
+
+def percentiles(values: Sequence[float]) -> tuple[float, float]:
+    """(p50, p99) of some values, each one of them; NaN of none."""
+    ordered = sorted(values)
+    if not ordered:
+        return math.nan, math.nan
+    return ordered[(len(ordered) - 1) // 2], ordered[min(len(ordered) - 1, math.ceil(0.99 * len(ordered)) - 1)]
+
+
+def _answers(calls: Calls, began_s: float, ended_s: float) -> tuple[float, ...]:
+    first, last = bisect_left(calls.invoked_s, began_s), bisect_left(calls.invoked_s, ended_s)
+    return tuple(
+        sorted(
+            calls.answered_s[call] - calls.invoked_s[call]
+            for call in range(first, last)
+            if calls.outcome[call] in (Outcome.NUMBERED, Outcome.REPEATED)
+        )
+    )
 
 
 def _worst(series: Sequence[array[float]], began_s: float, ended_s: float) -> float:

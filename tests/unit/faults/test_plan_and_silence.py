@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from itertools import islice
 from random import Random
 
 import pytest
 
-from tests.faults.history import Disturbance, History, Outage, Record, longest_gap_s
+from tests.faults.history import Disturbance, History, Outage, Outcome, Record, longest_gap_s
 from tests.faults.plan import CATALOGUE, SHORT, group, needs_faketime, needs_links, plan
-from tests.faults.silence import measure, summarise
+from tests.faults.silence import measure, percentiles, summarise
 
 
 def described(seed: int) -> list[tuple[str, float]]:
@@ -75,3 +76,27 @@ def test_a_summary_has_a_line_a_kind_with_median_and_maximum() -> None:
     (summary,) = summarise(measure(history))
     assert (summary.kind, summary.count) == ("kill -9 kafka", 3)
     assert list(summary.receipts) == pytest.approx([1.0, 3.0])
+
+
+def test_the_time_to_an_answer_is_that_of_what_was_sent_while_the_fault_held() -> None:
+    history = History()
+    for n in range(1_000):
+        sent_s = n / 100
+        call = history.calls.invoke(0, n, 0, sent_s)
+        match n % 10:
+            case 0:
+                history.calls.answer(call, Outcome.REFUSED, sent_s + 9.0, code="unavailable")
+            case 1:
+                pass  # never answered
+            case _:
+                history.calls.answer(call, Outcome.NUMBERED, sent_s + (0.2 if 2.0 <= sent_s < 4.0 else 0.01), seq=n + 1)
+    history.disturbances = [Disturbance("pause redis", "", 2.0, 4.0, 5.0)]
+    (summary,) = summarise(measure(history, quiet=(0.0, 2.0)))[1:]
+    assert summary.answers == pytest.approx((0.2, 0.2))
+    assert summarise(measure(history, quiet=(0.0, 2.0)))[0].answers == pytest.approx((0.01, 0.01))
+
+
+def test_percentiles_are_values_that_were_seen() -> None:
+    assert percentiles([float(n) for n in range(1, 201)]) == (100.0, 198.0)
+    assert percentiles([7.0]) == (7.0, 7.0)
+    assert all(math.isnan(value) for value in percentiles([]))
