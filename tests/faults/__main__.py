@@ -56,7 +56,9 @@ def main(arguments: list[str]) -> int:
     for role, count in (("gateway", 2), ("sequencer", 2), ("archiver", 1), ("projector", 1)):
         parser.add_argument(f"--{role}s", type=int, default=count)
     parser.add_argument("--cluster", action="store_true", help="three Kafka brokers and Cassandra nodes")
-    parser.add_argument("--data", type=Path, help="folder of the run; default: build/faults/SEED")
+    parser.add_argument(
+        "--data", type=Path, help="folder of runs, this one is LENGTH-SEED in it; default: build/faults"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the engines' data")
     parser.add_argument("--list", action="store_true", help="list the faults")
     if "--list" in arguments:
@@ -94,7 +96,7 @@ def main(arguments: list[str]) -> int:
         cluster=chosen.cluster or chosen.length == "clusters" or needs_cluster(names),
         command=f"python -m tests.faults {shlex.join(arguments)}" + ("" if chosen.seed else f" --seed {seed}"),
     )
-    folder = (chosen.data or ROOT / "build" / "faults" / str(seed)).resolve()
+    folder = (chosen.data or ROOT / "build" / "faults").resolve() / f"{chosen.length}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     logs.configure(Settings(log_format="console", log_level="error"))
     result = asyncio.run(Run(wish, folder).run())

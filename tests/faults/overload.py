@@ -60,6 +60,7 @@ class Stretch:
     asked_per_s: float
     seconds: float
     memory: Memory
+    floor_s: float = FLOOR_S
     sent: int = 0
     held_back: int = 0
     receipted: int = 0
@@ -80,7 +81,7 @@ class Stretch:
     @property
     def back_s(self) -> float:
         """Seconds after the end from which on p50 stayed at what it was; infinite when it did not come back."""
-        enough_s = max(FLOOR_S, WORSE * self.before_s)
+        enough_s = max(self.floor_s, WORSE * self.before_s)
         late = [second for second, p50_s in enumerate(self.after_s) if p50_s > enough_s]
         if not late:
             return 0.0
@@ -124,8 +125,19 @@ def _ms(values_s: Sequence[float]) -> str:
 class Rig:
     """A gateway, its senders, and the means to measure both."""
 
-    def __init__(self, settings: Settings, port: int, pids: dict[str, int], *, senders: int = 48, rooms: int = 16):
+    def __init__(
+        self,
+        settings: Settings,
+        port: int,
+        pids: dict[str, int],
+        *,
+        senders: int = 48,
+        rooms: int = 16,
+        floor_s: float = FLOOR_S,
+    ) -> None:
+        """A p50 below `floor_s` is as good as before, whatever it was before."""
         self.settings = settings
+        self._floor_s = floor_s
         self.pids = pids
         self.history = History()
         self.offering = Offering(self.history, port, senders, rooms)
@@ -171,7 +183,7 @@ class Rig:
         calls, held_back = len(history.calls), offering.held_back
         unknown, unexplained = offering.unknown, offering.unexplained
         refusals, closes = offering.refusals.copy(), offering.closes.copy()
-        found = Stretch(what, per_s, seconds, Memory(self.pids))
+        found = Stretch(what, per_s, seconds, Memory(self.pids), self._floor_s)
         found.before_s = offering.p50_s(before_from_s, before_to_s)
         watching = asyncio.create_task(found.memory.watch())
         counting = asyncio.create_task(self._count(found))
