@@ -31,7 +31,8 @@ from mode import Service
 from agents.consuming import FETCHES_WAITING_MAX, Transport
 from chat import logs
 from chat.errors import SettingsError, Unavailable
-from chat.log.consumer import FETCH_WAIT_MS, reader
+from chat.log.consumer import reader
+from chat.log.following import follow_compacted
 from chat.log.topics import check_topics
 from chat.readiness import readiness
 
@@ -82,32 +83,15 @@ class BulkRecovery(Recovery):
                 await self._read_to_end(consumer, group)
 
     async def _read_to_end(self, consumer: Any, tps: list[TP]) -> None:
-        if not tps:
-            return
-        asked = [driver.ensure_aiokafka_TP(tp) for tp in tps]
-        ends = await consumer.end_offsets(asked)
-        begins = await consumer.beginning_offsets(asked)
-        # A fetch of a partition with nothing in it only waits.
-        left = {tp for tp in asked if begins[tp] < ends[tp]}
-        if not left:
-            return
-        consumer.assign(list(left))
-        for tp in left:
-            consumer.seek(tp, begins[tp])
         check = cast("RoomlogApp", self.app).row_check
-        while left:
-            for tp, records in (await consumer.getmany(timeout_ms=FETCH_WAIT_MS)).items():
-                table: Any = self.tp_to_table[TP(tp.topic, tp.partition)]
-                data = table.data.data
-                for record in records:
-                    if record.value is None:
-                        data.pop(record.key, None)
-                    elif check is None or await check(table.name, record):
-                        data[record.key] = record.value
-            for tp in list(left):
-                if await consumer.position(tp) >= ends[tp]:
-                    left.discard(tp)
-                    consumer.pause(tp)
+        async for tp, records in follow_compacted(consumer, map(driver.ensure_aiokafka_TP, tps)):
+            table: Any = self.tp_to_table[TP(tp.topic, tp.partition)]
+            data = table.data.data
+            for record in records:
+                if record.value is None:
+                    data.pop(record.key, None)
+                elif check is None or await check(table.name, record):
+                    data[record.key] = record.value
 
 
 class RoomlogTableManager(TableManager):

@@ -56,8 +56,8 @@ SNAPSHOT_PERIOD_MAX_S: Final = 10.0
 SNAPSHOT_SHARE: Final = 9
 """A snapshot that took long is followed by a pause of so many times its length: snapshots cost a tenth at most."""
 SNAPSHOT_BYTES_PER_S: Final = 65_536
-"""Large snapshots come less often: the changelogs of the last hour, which are not compacted yet, are what a recovery
-reads, and this much a second makes 240 MB of them."""
+"""Large snapshots come less often: a recovery reads what the changelogs hold of the last two minutes or so, which are
+not compacted yet, and this much a second makes 8 MB of them."""
 
 LOOK_AGAIN_S: Final = 5.0
 """Between two looks whether an operation has mended a partition that stands still."""

@@ -39,7 +39,7 @@ from agents.mending.remains import Beginning, Remains
 from agents.sequencing.attempt import Attempt, Limits
 from agents.sequencing.checkpoints import newest_checkpoints, read_rows
 from agents.sequencing.clock import Clock
-from agents.sequencing.log import Log, follow
+from agents.sequencing.log import Log
 from agents.sequencing.pace import Pace
 from agents.sequencing.recovery import FENCE_ID_BYTES
 from agents.sequencing.rows import Checkpoint
@@ -48,6 +48,7 @@ from agents.upkeeping.census import ArchivedRoom, Census, take_census
 from chat.errors import Code, Refused, RoomlogError
 from chat.failpoints import failpoint
 from chat.log.bases import Base, begin_at, read_bases, write_base
+from chat.log.following import follow
 from chat.log.positions import committed
 from chat.log.producer import Record, running_producer
 from chat.log.taking import START, Position, Take, Taker

@@ -6,9 +6,10 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from agents.sequencing.log import Log, follow
+from agents.sequencing.log import Log
 from agents.sequencing.rows import TABLES, Checkpoint, Rows, Tables, check_row, load_rows
 from chat.errors import Refused
+from chat.log.following import follow_compacted
 
 LAST_FIRST: Final = tuple(reversed(TABLES))
 """Checkpoints are read to their end before the end of the rows that they vouch for is looked up (decision 0003)."""
@@ -39,9 +40,8 @@ async def read_rows(log: Log, partitions: Sequence[int], tables: Iterable[str] =
 
 async def _read_table(log: Log, consumer: Any, table: str, partitions: Iterable[int], data: Tables) -> None:
     tps = [log.changelog_partition(table, partition) for partition in partitions]
-    starts, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
     rows = data[table]
-    async for tp, records in follow(consumer, starts, ends):
+    async for tp, records in follow_compacted(consumer, tps):
         for record in records:
             if record.value is None:
                 rows.pop(record.key, None)

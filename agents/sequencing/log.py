@@ -7,9 +7,9 @@ decides about.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
@@ -17,6 +17,7 @@ from chat.errors import Code
 from chat.log import producer as appending
 from chat.log.consumer import reader
 from chat.log.dead_letters import dead_letter
+from chat.log.following import follow
 from chat.log.producer import Record
 from chat.log.topics import COMMANDS, DEAD_LETTERS, EVENTS, TABLES, changelog
 from chat.records import H_KIND, KIND_WRITER, VERSION, RecordHeaders, Writer, encode
@@ -162,21 +163,3 @@ class Log:
             async for _, batch in follow(consumer, {tp: start}, {tp: end}):
                 records += batch
         return [record for record in records if record.offset < end]
-
-
-async def follow(
-    consumer: Any, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
-) -> AsyncIterator[tuple[TopicPartition, Sequence[Any]]]:
-    """Batches of records from `starts` until each partition has reached its end (which may be passed by some)."""
-    left = {tp: end for tp, end in ends.items() if starts[tp] < end}
-    consumer.assign(list(left))
-    for tp in left:
-        consumer.seek(tp, starts[tp])
-    while left:
-        for tp, records in (await consumer.getmany(timeout_ms=1000)).items():
-            yield tp, records
-        for tp in list(left):
-            # The position, not the last record seen: a compacted topic may end in nothing.
-            if await consumer.position(tp) >= left[tp]:
-                del left[tp]
-                consumer.pause(tp)

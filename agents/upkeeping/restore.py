@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from agents.durable import read_event
-from agents.sequencing.log import Log, follow
+from agents.sequencing.log import Log
 from agents.upkeeping.census import take_census
 from agents.upkeeping.files import Ends, Manifest, Part, RoomEnd, read_ends, read_values
 from agents.upkeeping.tables import Rebuilt, TableBuilder
@@ -30,6 +30,7 @@ from agents.upkeeping.trimming import delete_up_to
 from chat.errors import BrokenInvariant, Refused, RoomlogError
 from chat.failpoints import failpoint
 from chat.log.bases import Base, begin_at, read_bases, write_base
+from chat.log.following import follow
 from chat.log.positions import TOPIC_OF_GROUP, commit, live_members
 from chat.log.producer import Record, append, running_producer
 from chat.log.taking import Position, Take

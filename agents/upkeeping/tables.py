@@ -36,7 +36,7 @@ from typing import Final, NamedTuple
 from aiokafka.errors import OffsetOutOfRangeError
 
 from agents.mending.remains import head_before
-from agents.sequencing.log import Log, follow
+from agents.sequencing.log import Log
 from agents.sequencing.recovery import FENCE_ID_BYTES, Restoring
 from agents.sequencing.rows import TABLES, Checkpoint, Rows, Tables
 from agents.upkeeping.census import WINDOW, ArchivedRoom, Census, Known
@@ -44,6 +44,7 @@ from agents.upkeeping.tasks import together
 from chat.errors import BrokenInvariant, LogHole, RoomlogError
 from chat.failpoints import failpoint
 from chat.log.bases import Base, begin_at, no_beginning
+from chat.log.following import follow
 from chat.log.producer import Record
 from chat.log.topics import EVENTS, changelog
 from chat.log.walking import Extent, extents

@@ -21,6 +21,7 @@ from aiokafka.errors import KafkaError, for_code
 from aiokafka.partitioner import murmur2
 
 from chat.errors import SettingsError, Unavailable
+from chat.log.following import COMPACTION_LAG_S
 from chat.settings import Settings
 
 COMMANDS: Final = "room.commands"
@@ -31,14 +32,15 @@ BASES: Final = "room.bases"
 TABLES: Final = ("rooms", "members", "senders", "checkpoints")
 """The sequencer's tables, each with a changelog topic."""
 
-_HOUR_MS: Final = 3_600_000
+_MINUTE_MS: Final = 60_000
+_HOUR_MS: Final = 60 * _MINUTE_MS
 _DAY_MS: Final = 24 * _HOUR_MS
 _MIB: Final = 1_048_576
 
 # Only closed segments are compacted, and a recovery reads what is not: small ones, closed soon, cleaned early.
 _COMPACT_SOON: Final = {
     "segment.bytes": str(32 * _MIB),
-    "segment.ms": str(_HOUR_MS // 6),
+    "segment.ms": str(_MINUTE_MS),
     "min.cleanable.dirty.ratio": "0.1",
 }
 
@@ -94,11 +96,11 @@ def topics(settings: Settings) -> list[Topic]:
         # A base that went back is put right by whoever wrote it, see `write_base`: until then both must be there.
         Topic(settings.topic(BASES), rows, {"min.compaction.lag.ms": _HOUR_MS}, _COMPACT_SOON),
         *(
-            # Nothing that a recovery may still have to read is compacted away under it.
+            # Nothing that a recovery may still have to read is compacted away under it (chat/log/following.py).
             Topic(
                 settings.topic(changelog(table)),
                 rows,
-                {"max.message.bytes": _MIB, "min.compaction.lag.ms": _HOUR_MS},
+                {"max.message.bytes": _MIB, "min.compaction.lag.ms": int(1000 * COMPACTION_LAG_S)},
                 _COMPACT_SOON,
             )
             for table in TABLES
