@@ -35,6 +35,10 @@ FETCH_TIMEOUT_S: Final = 1.0
 FETCHES_WAITING_MAX: Final = 4
 """Fetches that wait in an agent's stream, each up to `max_partition_fetch_bytes` (1 MiB) a partition: beyond that
 Faust does not ask for more."""
+GATHERED_BYTES: Final = 65_536
+"""Who writes to a store has the broker hold a fetch until there is so much, or for `FETCH_WAIT_MS`: nobody waits for
+them, and each fetch costs Kafka, this process and the store as much as fifty small records. A sequencer takes what
+there is."""
 NOTHING_ACTIVE_S: Final = 0.02
 """Until the drain loop looks again when no partition may be asked for: in a rebalance, or with all queues full."""
 GROUP_WATCH_S: Final = 1.0
@@ -49,6 +53,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        if transport.app.settings.role != "sequencer":
+            consumer._fetch_min_bytes = GATHERED_BYTES
         limit_patience(consumer._client)
         return consumer
 
