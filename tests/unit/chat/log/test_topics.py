@@ -4,6 +4,7 @@ import dataclasses
 
 from aiokafka.partitioner import DefaultPartitioner
 
+from chat.log.following import COMPACTION_LAG_S
 from chat.log.topics import TABLES, changelog, partition_of, record_bytes_max, topics
 from chat.settings import Settings
 
@@ -28,7 +29,8 @@ def test_changelogs_keep_what_a_recovery_may_have_to_read() -> None:
     for table in TABLES:
         topic = by_name[f"n.{changelog(table)}"]
         assert topic.exact["cleanup.policy"] == "compact"
-        assert topic.least["min.compaction.lag.ms"] >= 3_600_000
+        assert topic.least["min.compaction.lag.ms"] == 1000 * COMPACTION_LAG_S, "what `follow_compacted` counts with"
+        assert int(topic.tuning["segment.ms"]) <= 60_000, "a recovery reads every segment that is not closed yet"
 
 
 def test_the_largest_record_fits_its_topic() -> None:
