@@ -37,8 +37,7 @@ FETCHES_WAITING_MAX: Final = 4
 Faust does not ask for more."""
 GATHERED_BYTES: Final = 65_536
 """Who writes to a store has the broker hold a fetch until there is so much, or for `FETCH_WAIT_MS`: nobody waits for
-them, and each fetch costs Kafka, this process and the store as much as fifty small records. A sequencer takes what
-there is."""
+them, and one fetch of many records costs less than many of one. A sequencer takes what there is."""
 NOTHING_ACTIVE_S: Final = 0.02
 """Until the drain loop looks again when no partition may be asked for: in a rebalance, or with all queues full."""
 GROUP_WATCH_S: Final = 1.0

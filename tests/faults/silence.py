@@ -1,7 +1,8 @@
 """How long nothing came: for each fault the longest time without a RECEIPT and without a delivery, from its injection on.
 
-And how long an answer took while the fault held: the time from SEND to RECEIPT. Two ways to say it. "Anybody": nobody at all got anything. "Worst room": the room that waited longest; with several
-workers of a role a fault silences some rooms only, and this is what their people notice. Pure.
+Two ways to say it. "Anybody": nobody at all got anything. "Worst room": the room that waited longest; with several
+workers of a role a fault silences some rooms only, and this is what their people notice. And how long an answer took
+while the fault held: the time from SEND to RECEIPT. Pure.
 """
 
 from __future__ import annotations
