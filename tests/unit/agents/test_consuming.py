@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka.errors import IllegalStateError, KafkaConnectionError
 from faust.types import TP
 
+from agents import consuming
 from agents.consuming import Consumer
 
 
@@ -72,3 +74,18 @@ async def test_partitions_that_are_resumed_a_moment_after_the_flow_do_not_wait_f
     async with asyncio.timeout(0.5):
         await waiting
         assert await consumer._wait_next_records(1.0) == ({tp: ["a record"]}, {tp})
+
+
+@pytest.mark.parametrize(("role", "gathered"), [("sequencer", 1), ("archiver", 65_536), ("projector", 65_536)])
+def test_only_a_sequencer_takes_each_record_as_it_comes(
+    monkeypatch: pytest.MonkeyPatch, role: str, gathered: int
+) -> None:
+    made = SimpleNamespace(_fetch_min_bytes=1, _fetch_max_wait_ms=1500, _client=None)
+    monkeypatch.setattr(
+        consuming.driver.AIOKafkaConsumerThread, "_create_worker_consumer", lambda _self, _transport: made
+    )
+    monkeypatch.setattr(consuming, "limit_patience", lambda _client: None)
+    transport = SimpleNamespace(app=SimpleNamespace(settings=SimpleNamespace(role=role)))
+    thread = object.__new__(consuming.ConsumerThread)
+    assert thread._create_worker_consumer(transport)._fetch_min_bytes == gathered
+    assert made._fetch_max_wait_ms == 100

@@ -56,6 +56,7 @@ def test_what_is_overridden_exists_and_takes_the_same(ours: type, theirs: type, 
 
 def test_the_parts_that_are_asked_for_by_name_exist() -> None:
     assert "_fetch_max_wait_ms" in inspect.getsource(aiokafka.AIOKafkaConsumer)
+    assert "_fetch_min_bytes" in inspect.getsource(aiokafka.AIOKafkaConsumer.start)
     coordinator = inspect.getsource(GroupCoordinator)
     for name in ("_group_instance_id", "_coordination_task", "_pending_exception"):
         assert name in coordinator
