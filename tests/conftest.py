@@ -8,6 +8,7 @@
 | `topics`, `module_topics` | that namespace with its Kafka topics |
 | `keyspace`, `module_keyspace` | that namespace with its Cassandra keyspace |
 | `worker`, `module_worker` | that namespace with its topics, and `await worker("gateway")`, which makes the keyspace |
+| `own_worker` | the same on `own_engines` |
 
 A keyspace costs a second or two, so tests that can share one, with rooms of their own, take the `module_` fixtures.
 """
@@ -52,14 +53,14 @@ def _namespace(engines: Engines, data: Path) -> Namespace:
 def namespace(engines: Engines, tmp_path: Path) -> Iterator[Namespace]:
     made = _namespace(engines, tmp_path)
     yield made
-    made.drop_keyspace()
+    made.drop()
 
 
 @pytest.fixture(scope="module")
 def module_namespace(engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
     made = _namespace(engines, tmp_path_factory.mktemp("module"))
     yield made
-    made.drop_keyspace()
+    made.drop()
 
 
 @pytest.fixture
@@ -92,6 +93,17 @@ def worker(topics: Namespace, request: pytest.FixtureRequest) -> Iterator[Worker
     request.node.stash[_WORKERS] = [workers]
     yield workers
     workers.kill()
+
+
+@pytest.fixture
+def own_worker(own_engines: Engines, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Workers]:
+    namespace = _namespace(own_engines, tmp_path)
+    namespace.make_topics()
+    workers = Workers(namespace)
+    request.node.stash[_WORKERS] = [workers]
+    yield workers
+    workers.kill()
+    namespace.drop()
 
 
 @pytest.fixture(scope="module")

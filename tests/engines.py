@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from chat import settings as roomlog_settings
-from chat.log.topics import create_topics
+from chat.log.topics import admin_client, create_topics
 from chat.settings import CASSANDRA_PORT, KAFKA_PORT, REDIS_PORT, Settings
 from chat.stores.cassandra import migrations
 
@@ -225,7 +225,8 @@ def clean_environment() -> dict[str, str]:
 
 
 _keyspaces: set[str] = set()
-"""Namespaces that have a keyspace."""
+_with_topics: set[str] = set()
+"""Namespaces that have a keyspace, and those that have topics."""
 
 
 @dataclass(frozen=True)
@@ -254,6 +255,7 @@ class Namespace:
 
     def make_topics(self) -> None:
         """What `faust -A app topics` does."""
+        _with_topics.add(self.name)
         in_thread(create_topics(self.settings()))
 
     def make_keyspace(self) -> None:
@@ -261,11 +263,22 @@ class Namespace:
         _keyspaces.add(self.name)
         migrations.migrate(self.settings(), wait_s=READY_S, say=lambda _: None)
 
-    def drop_keyspace(self) -> None:
-        """Undo `make_keyspace`: each one costs Cassandra some MB of its heap, and a hundred of them end it."""
+    def drop(self) -> None:
+        """Undo all of it: a keyspace costs Cassandra some MB of its heap, and a hundred of them end it; a broker with
+        the partitions of a hundred tests takes twenty seconds to come back, and some to lead them after a pause."""
+        if self.name in _with_topics:
+            _with_topics.discard(self.name)
+            in_thread(_delete_topics(self.settings()))
         if self.name in _keyspaces:
             _keyspaces.discard(self.name)
             migrations.drop(self.settings())
+
+
+async def _delete_topics(settings: Settings) -> None:
+    async with admin_client(settings) as admin:
+        # With those that Faust made for itself.
+        ours = [name for name in await admin.list_topics() if name.startswith(settings.topic(""))]
+        await admin.delete_topics(ours)
 
 
 def in_thread(work: Coroutine[Any, Any, Any]) -> Any:

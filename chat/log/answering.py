@@ -29,7 +29,7 @@ ANSWER_S: Final = 5.0
 """Longer than what we ask a broker to wait (a fetch: 0.5 s) and than the pauses of its garbage collector."""
 
 CONNECT_S: Final = 2.0
-"""To open a connection and hear which versions the broker speaks. The kernel opens one to a process that stands still."""
+"""To open a connection and hear which versions the broker speaks. The kernel opens one to a frozen process, too."""
 
 _WAITS_FOR_OTHERS: Final = (JoinGroupRequest, SyncGroupRequest)
 """Answered when every member of the group has been heard."""

@@ -80,12 +80,16 @@ class Stretch:
 
     @property
     def back_s(self) -> float:
-        """Seconds after the end from which on p50 stayed at what it was; infinite when it did not come back."""
+        """Seconds after the end from which on p50 stayed at what it was; infinite when it did not come back.
+
+        A single late second between others is something else on this machine.
+        """
         enough_s = max(self.floor_s, WORSE * self.before_s)
-        late = [second for second, p50_s in enumerate(self.after_s) if p50_s > enough_s]
-        if not late:
+        late = [p50_s > enough_s for p50_s in self.after_s]
+        lasting = [n for n, is_late in enumerate(late) if is_late and (n == 0 or late[n - 1])]
+        if not lasting:
             return 0.0
-        return late[-1] + 1.0 if late[-1] + 1 < len(self.after_s) else float("inf")
+        return lasting[-1] + 1.0 if lasting[-1] + 1 < len(late) else float("inf")
 
     def faults(self) -> list[str]:
         """What did not hold, a line each."""

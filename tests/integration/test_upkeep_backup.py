@@ -30,7 +30,7 @@ def elsewhere(engines: Engines, namespace: Namespace, tmp_path: Path) -> Iterato
     made = Namespace(engines, f"{namespace.name}-b", tmp_path / "elsewhere")
     yield made
     made.make_keyspace()  # so that it is known, and dropped
-    made.drop_keyspace()
+    made.drop()
 
 
 async def done_by(namespace: Namespace, *arguments: str, **changed: object) -> str:
