@@ -31,7 +31,7 @@ from mode import Service
 from agents.consuming import FETCHES_WAITING_MAX, Transport
 from chat import logs
 from chat.errors import SettingsError, Unavailable
-from chat.log.consumer import reader
+from chat.log.consumer import RECOVERY_WAIT_MS, reader
 from chat.log.following import follow_compacted
 from chat.log.topics import check_topics
 from chat.readiness import readiness
@@ -77,7 +77,9 @@ class BulkRecovery(Recovery):
         checkpoints = [tp for tp in tps if tp.topic == app.checkpoints_changelog]
         others = [tp for tp in tps if tp.topic != app.checkpoints_changelog]
         settings, topics = app.settings, {tp.topic for tp in tps}
-        async with reader(settings, topics, reset="earliest", fetch_bytes=RECOVERY_FETCH_BYTES) as consumer:
+        async with reader(
+            settings, topics, reset="earliest", fetch_bytes=RECOVERY_FETCH_BYTES, wait_ms=RECOVERY_WAIT_MS
+        ) as consumer:
             # A checkpoint vouches for rows that were there before it: so it is read first, and they afterwards.
             for group in (checkpoints, others):
                 await self._read_to_end(consumer, group)

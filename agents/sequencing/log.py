@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from chat.errors import Code
 from chat.log import producer as appending
-from chat.log.consumer import reader
+from chat.log.consumer import RECOVERY_WAIT_MS, reader
 from chat.log.dead_letters import dead_letter
 from chat.log.following import follow
 from chat.log.producer import Record
@@ -146,7 +146,9 @@ class Log:
         """A consumer without a group and without an offset reset."""
         name = f"{self._settings.namespace}-{self._settings.worker}-reader"
         topics = {self._events, self._commands, *map(self._settings.topic, map(changelog, TABLES))}
-        async with reader(self._settings, topics, client_id=name, fetch_bytes=FETCH_BYTES) as consumer:
+        async with reader(
+            self._settings, topics, client_id=name, fetch_bytes=FETCH_BYTES, wait_ms=RECOVERY_WAIT_MS
+        ) as consumer:
             yield consumer
 
     async def read_events(self, partition: int, start: int, end: int | None = None) -> list[Found]:

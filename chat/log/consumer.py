@@ -14,6 +14,9 @@ from chat.settings import Settings
 
 FETCH_WAIT_MS: Final = 100
 """How long the broker holds a fetch that finds nothing."""
+RECOVERY_WAIT_MS: Final = 10
+"""The same of a reader that others wait for: aiokafka asks a broker for nothing else while a fetch of it is held, so
+whoever turns to other partitions waits for the fetch of those that it has read to their end."""
 FETCH_BYTES: Final = 1_048_576
 """Of a partition at once; who reads a long stretch asks for more."""
 
