@@ -6,7 +6,7 @@
  */
 
 const FIRST_MS = 500;
-const STEP_MAX_MS = 30_000;
+const STEP_MAX_MS = 10_000;
 
 /** Closed because of overload or an engine: not at once. */
 const LATER_MIN_MS = 2_000;
