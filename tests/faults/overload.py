@@ -88,12 +88,20 @@ class Stretch:
 
         A single late second between others is something else on this machine.
         """
-        enough_s = max(self.floor_s, WORSE * self.before_s)
-        late = [p50_s > enough_s for p50_s in self.after_s]
+        late = self._late()
         lasting = [n for n, is_late in enumerate(late) if is_late and (n == 0 or late[n - 1])]
         if not lasting:
             return 0.0
         return lasting[-1] + 1.0 if lasting[-1] + 1 < len(late) else float("inf")
+
+    @property
+    def calm(self) -> bool:
+        """Whether p50 has been what it was for `CALM_S`."""
+        return len(self.after_s) >= CALM_S and not any(self._late()[-CALM_S:])
+
+    def _late(self) -> list[bool]:
+        enough_s = max(self.floor_s, WORSE * self.before_s)
+        return [p50_s > enough_s for p50_s in self.after_s]
 
     def faults(self) -> list[str]:
         """What did not hold, a line each."""
@@ -213,7 +221,7 @@ class Rig:
         for second in range(int(light_s)):
             await asyncio.sleep(ended_s + second + 1 - history.now_s())
             found.after_s.append(offering.p50_s(ended_s + second, ended_s + second + 1))
-            if len(found.after_s) - found.back_s >= CALM_S:
+            if found.calm:
                 break
         await self.rest()
         for task in (watching, counting):
