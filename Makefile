@@ -66,7 +66,7 @@ page: .venv/.runtime ## build the chat page if its sources changed
 
 # ---------------------------------------------------------------- checks
 
-.PHONY: check model model-full test bench faults faults-long faults-clusters
+.PHONY: check model model-full test bench bench-quick faults faults-long faults-clusters
 check: .venv/.dev ## linter, format, types, import contracts
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
@@ -80,7 +80,7 @@ model-full: .venv/.runtime ## the same within larger bounds: some minutes, up to
 	@$(PY) docs/model/check.py --full
 
 test: .venv/.dev page ## all tests but the benchmarks and the long fault run, on real engines: make test ARGS="-k stomp"
-	@$(PYTEST) -m "not bench" -n $(JOBS) --dist loadfile $(ARGS)
+	@$(PYTEST) -n $(JOBS) --dist loadfile $(ARGS)
 
 faults: .venv/.dev page ## the fault harness for five minutes: everything is killed under load, and nothing is lost: make faults ARGS="--seed 7"
 	@$(PY) -m tests.faults short $(ARGS)
@@ -93,8 +93,11 @@ faults-clusters: .venv/.dev page ## the harness on three brokers and three nodes
 	@$(PY) -m tests.faults clusters $(ARGS)
 	@$(PY) -m tests.faults run --faults disk-kafka,disk-cassandra,disk-kafka,disk-cassandra --rate 60 $(ARGS)
 
-bench: .venv/.dev ## the benchmarks, each beside a bare loop of the same work
-	@$(PYTEST) -m bench -s -p no:randomly --timeout 1800 tests/bench $(ARGS)
+bench: .venv/.dev ## the benchmarks, each beside a bare loop of the same work: make bench ARGS="latency --repetitions 3"
+	@$(PY) -m tests.bench $(ARGS)
+
+bench-quick: .venv/.dev ## their short form, compared with the committed ratios: what CI runs, under three minutes
+	@$(PY) -m tests.bench --quick $(ARGS)
 
 .PHONY: clean
 clean: ## delete what was made, but for the data: environment, downloads, page

@@ -236,6 +236,7 @@ class Namespace:
     engines: Engines
     name: str
     data: Path
+    partitions: int = PARTITIONS
 
     def environment(self, **changed: Any) -> dict[str, str]:
         """What a process of this namespace gets; `changed` are settings by name: `outbox_bytes_max=65536`."""
@@ -245,7 +246,7 @@ class Namespace:
             **self.engines.environment,
             "ROOMLOG_NAMESPACE": self.name,
             "ROOMLOG_DATA_DIR": str(self.data),
-            "ROOMLOG_PARTITIONS": str(PARTITIONS),
+            "ROOMLOG_PARTITIONS": str(self.partitions),
             **{f"ROOMLOG_{name.upper()}": str(value) for name, value in changed.items()},
         }
 

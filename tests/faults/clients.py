@@ -16,11 +16,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.bench.listeners import masked
 from tests.faults.bystander import Bystander, Comparison, Memory, compare
 from tests.faults.rude import KINDS, Socket, opened, rude
 from tests.faults.system import System
 from tests.people import Reader, dial, hang_up
+from tests.websocket import masked
 
 LARGE_BYTES = 40_000
 LARGE_MESSAGES = 300

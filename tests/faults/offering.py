@@ -16,8 +16,8 @@ from bisect import bisect_left
 from collections import Counter
 from typing import Self
 
-from tests.bench.listeners import UPGRADE
 from tests.faults.history import Author, History, Outcome, body_of
+from tests.websocket import UPGRADE
 
 TICK_S = 0.005
 BACK_S = (0.2, 1.0)

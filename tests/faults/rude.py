@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.bench.listeners import UPGRADE, masked
+from tests.websocket import UPGRADE, masked
 
 ROOT = Path(__file__).resolve().parents[2]
 RECEIVE_BYTES = 4_096

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.bench.listeners import UPGRADE, masked
 from tests.conformance.wire import Closed, Peer, connected, upgraded
 from tests.engines import Worker, Workers, eventually, in_thread
 from tests.faults.bystander import Bystander, Chat, Memory
 from tests.faults.clients import LARGE_BYTES, beside, fill, resend_over_resets
 from tests.faults.rude import LOOK_S, opened
+from tests.websocket import UPGRADE, masked
 
 CONNECT_TIMEOUT_S = 1.0
 OUTBOX_AGE_S = 2.0

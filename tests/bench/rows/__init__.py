@@ -1,0 +1,33 @@
+"""The rows of the benchmark, in the order in which they run."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from tests.bench.bench import Bench
+from tests.bench.rows import fanout, rooms
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: a name to ask for it by, what it measures, and how."""
+
+    name: str
+    measure: Callable[[Bench], Awaitable[None]]
+    in_quick: bool = False
+    is_long: bool = False
+
+    @property
+    def about(self) -> str:
+        """First line of its docstring."""
+        return (self.measure.__doc__ or "").strip().split("\n")[0]
+
+
+ROWS: list[Row] = [
+    Row("fan-out", fanout.paced, in_quick=True),
+    Row("fan-out-saturated", fanout.saturated),
+    Row("latency", rooms.latency),
+    Row("rooms-of-ten", rooms.rooms_of_ten),
+    Row("direct", rooms.direct),
+]
