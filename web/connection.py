@@ -82,6 +82,8 @@ class Connection:
         self._queue_messages = 0
         self._goodbye: asyncio.Task[None] | None = None
         self._give_up_at = math.inf
+        self.look_at = 0.0
+        """The wheel passes over this connection until then: nothing is due before, and nothing waits to be written."""
         self.ended = asyncio.Event()
         """Set when the connection is over."""
 
@@ -227,6 +229,7 @@ class Connection:
                 self.close_slow(waiting)
                 return
         self._transport.write(data)
+        self.look_at = 0.0
         self._queued_bytes += len(data)
         self.last_write = self.gateway.now()
 
@@ -305,6 +308,7 @@ class Connection:
         self.outbox.append(control_frame(CLOSE, code.to_bytes(2, "big") + reason.encode()))
         self.flush()
         self._give_up_at = self.gateway.now() + grace_s
+        self.look_at = 0.0
         metrics.gateway_closes.labels(code).inc()
 
     def end(self) -> None:
@@ -335,7 +339,11 @@ class Connection:
     # ------------------------------------------------------------ the wheel
 
     def tick(self, now: float) -> int:
-        """Heart-beats, silence, and a socket that is not read. Called about twice a second; returns waiting bytes."""
+        """Heart-beats, silence, and a socket that is not read; returns waiting bytes.
+
+        Called about twice a second, from `look_at` on. That is never later than what is due: bytes that come or go
+        only put off heart-beats and pings, and whatever is written has the connection looked at again.
+        """
         if self.closing:
             if now > self._give_up_at:
                 self._transport.abort()
@@ -357,6 +365,11 @@ class Connection:
             self.gateway.hub.touched(self)
         if not self.reading_paused:
             self._watch_silence(now)
+        if not waiting and not self.dirty:
+            # A socket whose reading is paused is looked at when its silence would count at the earliest.
+            beats = self.heart_beats
+            silence = beats.close_due_s if self.pinged else beats.ping_due_s
+            self.look_at = min(beats.beat_due_s(self.last_write) - self.gateway.wheel_s, silence(self.last_read))
         return waiting
 
     def _watch_silence(self, now: float) -> None:

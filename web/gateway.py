@@ -47,7 +47,7 @@ log = logs.get(__name__)
 
 WHEEL_SLOTS = 8
 WHEEL_PERIOD_S = 0.5
-"""Each connection is looked at once in so long; one timer serves all of them."""
+"""Each connection for which something may be due is looked at once in so long; one timer serves all of them."""
 
 MESSAGE_BYTES_MAX = 1_048_576
 """One WebSocket message: a full transaction of a client that puts many frames into one message, and some."""
@@ -247,7 +247,8 @@ class Gateway:
         while True:
             await asyncio.sleep(WHEEL_PERIOD_S / WHEEL_SLOTS)
             now = self.now()
-            waiting[at] = sum([connection.tick(now) for connection in list(self._wheel[at])])
+            due = [connection for connection in self._wheel[at] if connection.look_at <= now]
+            waiting[at] = sum([connection.tick(now) for connection in due])
             at = (at + 1) % WHEEL_SLOTS
             metrics.gateway_outbox_bytes.set(sum(waiting))
             self.in_flight.observe()
