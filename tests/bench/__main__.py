@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import datetime
+import datetime as dt
 import json
 import os
 import platform
@@ -125,7 +125,7 @@ async def _run(rows: list[Row], options: argparse.Namespace) -> int:
 
 def _target(options: argparse.Namespace) -> Path:
     if options.json is None:
-        when = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+        when = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%SZ")
         options.json = ROOT / "build" / "bench" / f"{when}.json"
     target: Path = options.json
     return target

@@ -29,6 +29,10 @@ CONNECTING_MAX: Final = 256
 """Connections that are being opened at once, below the servers' listen backlog."""
 BEAT_S: Final = 4.0
 """Between two steps every client sends a heart-beat once in so long; no step but `idle` may take twenty seconds more."""
+RETRY_S: Final = 0.02
+"""Impatient: stock clients wait for seconds."""
+TICK_S: Final = 0.001
+"""The shortest wait of epoll; a generator that spun instead would take the core that it measures."""
 LATE_S: Final = 0.02
 """A message that is sent so much later than its rate asks for counts as late."""
 PATIENCE_S: Final = 60.0
@@ -49,7 +53,7 @@ class Client:
     """One connection."""
 
     __slots__ = (
-        "asked_at", "asked_from", "checked", "crc", "left", "messages", "missing", "on_receipt", "opened", "port",
+        "asked_at", "checked", "crc", "left", "messages", "missing", "on_receipt", "port",
         "ready_at", "received_bytes", "room", "seq", "sock", "state", "subscribe", "unsent", "user", "waiting",
     )  # fmt: skip
 
@@ -71,9 +75,12 @@ class Client:
         self.unsent = b""
         self.missing = 0
         self.asked_at = self.ready_at = 0
-        self.asked_from = 0
-        self.opened = False
+        self.on_receipt: Callable[[Client], None] | None = None
         self.sock = socket.socket()
+
+    def again(self) -> Client:
+        """The same client, not connected yet."""
+        return Client(self.port, self.user, self.room, checked=self.checked, subscribe=self.subscribe)
 
 
 class Generator:
@@ -89,6 +96,7 @@ class Generator:
         self._receipts = 0
         self._closed: list[Client] = []
         self._names = 0
+        self._retries = False
         self._beaten_s = time.perf_counter()
 
     # ------------------------------------------------------------ connecting
@@ -103,8 +111,10 @@ class Generator:
         checked_all: bool = False,
         subscribe: str = "",
         beats: str = "0,0",
+        retry: bool = False,
     ) -> dict[str, Any]:
         """`each` clients a room, in turns; returns when all have their RECEIPT. `writers` do not subscribe.
+        With `retry` who finds nobody there, or is refused since the server is not ready, comes back after `RETRY_S`.
 
         Gives connects per second and how long single ones took, from `connect` to the RECEIPT, in milliseconds.
         """
@@ -124,14 +134,22 @@ class Generator:
         pending = deque(made)
         opening: set[Client] = set()
         started = time.perf_counter()
-        done = 0
+        done = retries = 0
         progress = started
+        self._retries = retry
         while done < len(made):
             while pending and len(opening) < CONNECTING_MAX:
                 client = pending.popleft()
                 self._open(client, beats)
                 opening.add(client)
             self._turn(0.05)
+            if retry and self._closed:
+                retries += len(self._closed)
+                for client in self._closed:
+                    opening.discard(client)
+                    pending.append(client.again())
+                self._closed.clear()
+                time.sleep(RETRY_S)
             ready = [client for client in opening if client.state == "ready"]
             if ready:
                 progress = time.perf_counter()
@@ -139,8 +157,9 @@ class Generator:
             opening.difference_update(ready)
             self._look(progress, f"{len(made) - done} of {len(made)} connections got no RECEIPT")
         wall_s = time.perf_counter() - started
-        took = sorted((client.ready_at - client.asked_at) / 1e6 for client in made)
-        return {"wall_s": wall_s, "count": len(made), **_quantiles(took, "connect")}
+        self._retries = False
+        took = sorted((client.ready_at - client.asked_at) / 1e6 for client in self._clients.values())
+        return {"wall_s": wall_s, "count": len(made), "retries": retries, **_quantiles(took, "connect")}
 
     def _open(self, client: Client, beats: str) -> None:
         sock = client.sock
@@ -234,6 +253,9 @@ class Generator:
             if end < 0:
                 client.left = data
                 return
+            if self._retries and not data.startswith(b"HTTP/1.1 101"):
+                client.sock.shutdown(socket.SHUT_RDWR)
+                return
             if not data.startswith(b"HTTP/1.1 101"):
                 raise Failed(f"no WebSocket: {data[:80]!r}")
             client.state = "connecting"
@@ -285,6 +307,9 @@ class Generator:
             self._receipts += 1
             if client.on_receipt is not None:
                 client.on_receipt(client)
+        elif self._retries and client.state != "ready":
+            if opcode == 0x8:
+                client.sock.shutdown(socket.SHUT_RDWR)
         elif data.startswith(b"ERROR", at, end) or opcode == 0x8:
             raise Failed(f"{client.user} was refused: {data[at : min(end, at + 300)]!r}")
 
@@ -343,7 +368,7 @@ class Generator:
                 now = time.perf_counter()
                 due = started + n / per_s
                 if now < due:
-                    self._turn(min(0.05, due - now) if due - now > 0.001 else 0)
+                    self._turn(min(0.05, max(TICK_S, due - now)))
                     continue
                 late += now - due > LATE_S
                 send(order[n % len(order)])

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from tests.bench.bench import Bench
-from tests.bench.rows import fanout, rooms
+from tests.bench.rows import connections, fanout, rooms
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,12 @@ ROWS: list[Row] = [
     Row("fan-out", fanout.paced, in_quick=True),
     Row("fan-out-saturated", fanout.saturated),
     Row("latency", rooms.latency),
+    Row("connects", connections.connects),
+    Row("memory", connections.memory),
+    Row("idle", connections.idle),
+    Row("restart", connections.restart),
+    Row("slow-readers", connections.slow_readers),
+    Row("catch-up", connections.catch_up),
     Row("rooms-of-ten", rooms.rooms_of_ten),
     Row("direct", rooms.direct),
 ]
