@@ -131,6 +131,7 @@ class KafkaGate(Service):
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GARBAGE_THRESHOLDS)
+        sys.setswitchinterval(0.001)
         while not (self.should_stop or self.app.should_stop):
             try:
                 await check_topics(self.app.settings)

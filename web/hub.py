@@ -51,8 +51,10 @@ FIRST_PAGE_EVENTS = 8
 READ_BYTES = 262_144
 """Of bodies in one page, about: a thousand clients that ask for everything and read nothing hold a page each."""
 
-PAGE_BYTES = 131_072
-"""Bytes handed to a connection before its socket is asked whether it can take more."""
+TURN_EVENTS = 16
+TURN_BYTES = 131_072
+"""History handed to a connection in one turn of the loop, a quarter of a millisecond of it; then others have their turn, and its
+socket is asked whether it can take more."""
 
 BACKLOG_RETRY_S = 0.05
 MISSES_BEFORE_SCAN = 4
@@ -376,7 +378,7 @@ class Hub:
             if subscription.window is not None and not subscription.window.is_open:
                 subscription.mode = Mode.PAUSED
                 break
-            if size >= PAGE_BYTES:
+            if size >= TURN_BYTES or not handed % TURN_EVENTS:
                 size = 0
                 await connection.writable()
                 if not subscription.is_catching_up():

@@ -6,7 +6,8 @@ them to the transports as they are.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from functools import lru_cache
 
 from chat.ids import message_id
 from chat.records import Event
@@ -17,7 +18,9 @@ _TEXT = 0x81
 _BINARY = 0x82
 CLOSE, PING, PONG = 0x8, 0x9, 0xA
 CONTROL_BYTES_MAX = 125
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECONDS = 1_000_000
+SECONDS_CACHED = 1_024
+"""Seconds whose text is known: events come in the order of time, live or from history."""
 
 
 def websocket_frame(payload: bytes, *, binary: bool) -> bytes:
@@ -39,7 +42,13 @@ def control_frame(opcode: int, payload: bytes = b"") -> bytes:
 
 def rfc3339(at: int) -> str:
     """Log time (microseconds since 1970) as RFC 3339 text in UTC."""
-    return (_EPOCH + timedelta(microseconds=at)).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    second, fraction = divmod(at, _MICROSECONDS)
+    return f"{_second(second)}.{fraction:06d}Z"
+
+
+@lru_cache(maxsize=SECONDS_CACHED)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def event_headers(event: Event) -> list[tuple[str, str]]:

@@ -179,9 +179,11 @@ class Bench:
                 raise Refused(f"the machine was busy: {name}: {of_side[-1].disturbed}")
             # The good ones count; a disturbed one only fills up what is missing.
             runs[name] = (good_runs + [run for run in of_side if run.disturbed])[: self.repetitions]
+            lasting = set.intersection(*(set(run.cpu_s) for run in of_side))
             self.costs[name] = {
                 process: round(statistics.median(run.cpu_s[process] / max(1, run.done) * 1e6 for run in of_side), 2)
                 for process in of_side[0].cpu_s
+                if process in lasting and not process.startswith("idle-")
             }
         return runs
 

@@ -240,6 +240,7 @@ async def catch_up(bench: Bench) -> None:
         bench.system("gateway", "sequencer", "archiver", "projector") as system,
         bench.generator() as writers,
         bench.generator() as others,
+        bench.generator() as late,
     ):
         await writers.do("connect", port=system.port, rooms=[missed], each=8, writers=True)
         await writers.do("publish", rooms=[missed], messages=MISSED, window=100)
@@ -248,11 +249,12 @@ async def catch_up(bench: Bench) -> None:
         await bench.settled(system.processes)
 
         async def once() -> Run:
-            async with bench.generator() as late:
-                meter = bench.meter(late)
-                await late.do("connect", port=system.port, rooms=[missed], each=1, subscribe="x-from-seq:1\n")
-                await late.do("expect", messages=MISSED)
-                return meter.stop(MISSED)
+            meter = bench.meter(late)
+            await late.do("connect", port=system.port, rooms=[missed], each=1, subscribe="x-from-seq:1\n")
+            await late.do("expect", messages=MISSED)
+            run = meter.stop(MISSED)
+            await late.do("drop")
+            return run
 
         async def others_live() -> Run:
             meter = bench.meter(others)
