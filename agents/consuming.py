@@ -24,6 +24,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode import Service
 from mode.services import WaitResults
+from mode.utils.futures import maybe_async
 
 from chat import logs
 from chat.log.answering import limit_patience
@@ -45,9 +46,37 @@ EXIT_BROKEN: Final = 70
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """Polls in short waits, commits offsets with metadata, says goodbye, and never outlives its group membership."""
+    """Faust's thread of a consumer, without the thread: it runs in the worker's own loop.
+
+    Two threads of Python share one lock: a fetch that had come lay there until the other thread gave it away, and on a
+    busy machine the kernel now and then stopped the one that held it. Nothing here keeps the loop for longer than a
+    heartbeat to the group may be late (seconds; a batch of commands takes 10 ms).
+
+    It polls in short waits, commits offsets with metadata, says goodbye, and never outlives its group membership.
+    """
 
     _watching: asyncio.Task[None] | None = None
+    _serving: asyncio.Task[None] | None = None
+
+    def __init__(self, consumer: Any, *, loop: asyncio.AbstractEventLoop, **kwargs: Any) -> None:
+        super().__init__(consumer, loop=loop, thread_loop=loop, **kwargs)
+
+    async def start(self) -> None:
+        """Begin to serve, as a task; returns when the consumer has connected."""
+        self._thread_started.set()
+        started = self._thread_running = asyncio.Future(loop=self.parent_loop)
+        self._serving = self.parent_loop.create_task(self._serve())
+        try:
+            await started
+        finally:
+            self._thread_running = None
+
+    async def _gather_remaining_tasks(self) -> None:
+        """Nothing: Faust would cancel all tasks of the loop, which is everybody's here."""
+
+    async def call_thread(self, fun: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call `fun` here and now."""
+        return await maybe_async(fun(*args, **kwargs))
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -204,16 +233,16 @@ class Consumer(driver.Consumer):
 
     def end(self, tp: TP) -> int:
         """Offset after the last record of a partition, as of the last fetch; 0 when it is not known."""
-        # The thread may be losing the partition at this moment.
+        # A rebalance may be taking the partition at this moment.
         try:
             return self.highwater(tp) or 0
         except (AssertionError, IllegalStateError):
             return 0
 
     async def read_again(self, tp: TP, offset: int) -> None:
-        """Have what stands at `offset` fetched next. A rebalance, or a Kafka that is away, leaves it to the next call.
+        """Have what stands at `offset` fetched next.
 
-        In the consumer's own thread: `seek` alters what that thread iterates over (KeyError, measured).
+        A rebalance, or a Kafka that is away, leaves it to the next call.
         """
         try:
             await self.seek_wait({tp: offset})

@@ -31,11 +31,11 @@ gateway_append_seconds = Histogram(
     "roomlog_gateway_append_seconds", "Stage 1: from append to Kafka's ack of the command", buckets=_LATENCY_S
 )
 gateway_answer_seconds = Histogram(
-    "roomlog_gateway_answer_seconds", "Stages 1-4: from append to the tail's reading the answer", buckets=_LATENCY_S
+    "roomlog_gateway_answer_seconds", "Stages 1-5: from append to the tail's reading the answer", buckets=_LATENCY_S
 )
 gateway_deliver_seconds = Histogram(
     "roomlog_gateway_deliver_seconds",
-    "From the event record's LogAppendTime (a millisecond clock, the broker's) to fan-out",
+    "Stage 5: from the event record's LogAppendTime (a millisecond clock, the broker's) to fan-out",
     buckets=_LATENCY_S,
 )
 gateway_fills = Counter("roomlog_gateway_fills", "Holes noticed on live rooms and filled from history")
@@ -63,11 +63,20 @@ sequencer_commands = Counter(
 sequencer_batch_commands = Histogram(
     "roomlog_sequencer_batch_commands", "Commands decided in one go", buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500)
 )
+sequencer_wait_seconds = Histogram(
+    "roomlog_sequencer_wait_seconds",
+    "Stage 2: from the LogAppendTime of a batch's first command (a millisecond clock, the broker's) to its deciding",
+    buckets=_LATENCY_S,
+)
 sequencer_decide_seconds = Histogram(
-    "roomlog_sequencer_decide_seconds", "Time to decide and fold one batch", buckets=(0.0001, 0.0005, *_LATENCY_S)
+    "roomlog_sequencer_decide_seconds",
+    "Stage 3: time to decide and fold one batch",
+    buckets=(0.0001, 0.0005, *_LATENCY_S),
 )
 sequencer_ack_seconds = Histogram(
-    "roomlog_sequencer_ack_seconds", "From handing events to Kafka to their acknowledgement", buckets=_LATENCY_S
+    "roomlog_sequencer_ack_seconds",
+    "Stage 4: from handing events to Kafka to their acknowledgement",
+    buckets=_LATENCY_S,
 )
 sequencer_ignored_records = Counter(
     "roomlog_sequencer_ignored_records", "Records of others met in the event log of an owned partition"

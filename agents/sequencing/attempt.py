@@ -211,6 +211,7 @@ class Attempt:
                     await self._write(commands)
 
     async def _write(self, commands: list[Command]) -> None:
+        metrics.sequencer_wait_seconds.observe(max(0.0, time.time() - commands[0].timestamp / 1000))
         started = time.perf_counter()
         records, refused = self._decide(commands)
         metrics.sequencer_batch_commands.observe(len(commands))

@@ -14,6 +14,7 @@ from faust.stores import memory
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
+from mode.threads import ServiceThread
 
 from agents import consuming, engine
 
@@ -31,6 +32,9 @@ def test_the_versions_that_the_overrides_were_written_for(package: str, pinned: 
         (consuming.ConsumerThread, driver.AIOKafkaConsumerThread, "_create_worker_consumer"),
         (consuming.ConsumerThread, driver.AIOKafkaConsumerThread, "on_thread_stop"),
         (consuming.ConsumerThread, driver.AIOKafkaConsumerThread, "on_start"),
+        (consuming.ConsumerThread, driver.AIOKafkaConsumerThread, "start"),
+        (consuming.ConsumerThread, driver.AIOKafkaConsumerThread, "call_thread"),
+        (consuming.ConsumerThread, driver.AIOKafkaConsumerThread, "_gather_remaining_tasks"),
         (consuming.Consumer, driver.Consumer, "_new_consumer_thread"),
         (consuming.Consumer, driver.Consumer, "_drain_messages"),
         (consuming.Consumer, driver.Consumer, "_wait_next_records"),
@@ -80,6 +84,15 @@ def test_faust_still_sleeps_for_a_second_when_no_partition_is_active() -> None:
 def test_aiokafka_still_keeps_static_members_in_the_group() -> None:
     """When it does not, the override can go."""
     assert "self._group_instance_id is None" in inspect.getsource(GroupCoordinator._maybe_leave_group)
+
+
+def test_a_consumer_serves_in_the_loop_of_its_worker() -> None:
+    """What `ConsumerThread.start` does without, and what it goes on relying on."""
+    assert "self.Worker(self)" in inspect.getsource(ServiceThread.start)
+    assert "notify, self._thread_running" in inspect.getsource(ServiceThread._serve)
+    assert "thread_loop" in inspect.signature(driver.AIOKafkaConsumerThread.__init__).parameters or "kwargs" in (
+        inspect.signature(driver.AIOKafkaConsumerThread.__init__).parameters
+    )
 
 
 def test_offsets_are_built_after_the_highwaters_and_before_the_need_for_a_recovery_is_judged() -> None:
