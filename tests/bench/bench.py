@@ -22,8 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from tests.bench.curve import Curve, Shape
 from tests.bench.figures import Figure, Reach
-from tests.bench.load import Generator, Refused, generator
+from tests.bench.load import Busy, Generator, Refused, generator
 from tests.bench.measure import Meter, Run
 from tests.engines import ROOT, Engines, Namespace, Worker, Workers, clean_environment, eventually, free_ports
 
@@ -34,6 +35,10 @@ SETTLED_WITHIN_S: Final = 20.0
 """Before a run: until the processes do nothing any more (compilers of Java, archivers that catch up), at most so long."""
 EXTRA_RUNS: Final = 3
 """Disturbed runs of a side are repeated at most so often."""
+
+MINUTES: Final = 30.0
+POINTS_SAID: Final = 8
+"""Of a curve, in the terminal; all are in the JSON."""
 
 Side = Callable[[], Awaitable[Run]]
 
@@ -65,7 +70,10 @@ class Bench:
     quick: bool
     repetitions: int
     say: Callable[[str], None]
+    minutes: float = MINUTES
+    """How long a soak lasts."""
     figures: list[Figure] = field(default_factory=list)
+    curves: list[Curve] = field(default_factory=list)
     conditions: dict[str, Any] = field(default_factory=dict)
     costs: dict[str, dict[str, float]] = field(default_factory=dict)
     """By side, microseconds of CPU per unit of every process."""
@@ -176,7 +184,7 @@ class Bench:
         for name, of_side in runs.items():
             good_runs = [run for run in of_side if not run.disturbed]
             if len(good_runs) * 2 < self.repetitions:
-                raise Refused(f"the machine was busy: {name}: {of_side[-1].disturbed}")
+                raise Busy(f"the machine was busy: {name}: {of_side[-1].disturbed}")
             # The good ones count; a disturbed one only fills up what is missing.
             runs[name] = (good_runs + [run for run in of_side if run.disturbed])[: self.repetitions]
             lasting = set.intersection(*(set(run.cpu_s) for run in of_side))
@@ -211,6 +219,40 @@ class Bench:
                 sum(bool(run.disturbed) for run in (*ours, *bare)),
             )
         )
+
+    def curve(
+        self,
+        name: str,
+        x_label: str,
+        y_label: str,
+        points: Mapping[float, Sequence[Run]],
+        series: Mapping[str, Callable[[Run], float]],
+        *,
+        shape: Shape,
+    ) -> None:
+        """Report how the medians of `series` grow over the runs of each x, and say so when they leave the expected
+        `shape` at the end."""
+        ys = {what: [[value(run) for run in runs] for runs in points.values()] for what, value in series.items()}
+        self.plain_curve(
+            Curve(
+                name,
+                x_label,
+                y_label,
+                list(points),
+                {what: [statistics.median(values) for values in all_values] for what, all_values in ys.items()},
+                {what: [(min(values), max(values)) for values in all_values] for what, all_values in ys.items()},
+                shape,
+            )
+        )
+
+    def plain_curve(self, curve: Curve) -> None:
+        """Report a curve whose points are no runs."""
+        self.curves.append(curve)
+        for what, ys in curve.series.items():
+            points = ", ".join(f"{y:,.4g} at {x:,.4g}" for x, y in zip(curve.xs[:POINTS_SAID], ys, strict=False))
+            self.say(f"{curve.name}, {what}: {points}{' ...' if len(ys) > POINTS_SAID else ''}")
+        for text in curve.superlinear():
+            self.say(text)
 
     async def settled(self, processes: Mapping[str, int]) -> None:
         """Wait until `processes` do next to nothing, so that what they still owe is not counted."""

@@ -26,6 +26,10 @@ class Refused(Exception):
     """A figure is not reported, and this is why: the generator was the limit, messages were lost, the machine busy."""
 
 
+class Busy(Refused):
+    """The machine was busy with something else: nothing is wrong but the moment."""
+
+
 class Generator:
     """One process of the load generator."""
 

@@ -1,7 +1,7 @@
 """The least that any sequencer does: a bare aiokafka consumer, the same rules and rows, `send_batch`. No fence, no
 recovery, no snapshots, no Faust.
 
-    bare_sequencer.py COUNT     reads COUNT commands from the beginning, writes their answers, prints its CPU seconds
+    python -m tests.bench.bare.sequencer COUNT     reads COUNT commands from the beginning, writes their answers, prints its CPU seconds
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from chat.log.topics import COMMANDS, DEAD_LETTERS
+from tests.bench import stages
 from tests.bench.bench import PARTITIONS, Bench
 from tests.bench.figures import Reach
 from tests.bench.load import Generator, Refused, check_generator
@@ -27,6 +28,9 @@ TEN_WINDOW = 8
 DIRECT_ROOMS = 500
 DIRECT_WINDOW = 2
 SATURATED_S = 8
+
+WARM_STEP_S = 5
+WARM_PER_S = 800
 
 
 class TwoHops:
@@ -100,18 +104,22 @@ async def latency(bench: Bench) -> None:
     """Send to deliver, and send to RECEIPT, at 100 and 1,000 messages a second, beside the bare two-hop Kafka loop"""
     seconds = bench.scaled(LATENCY_S, 2)
     rooms = [f"latency-{n}" for n in range(LATENCY_ROOMS)]
+    stages_ms: dict[int, dict[str, dict[str, float]]] = {}
     async with bench.system(*ROLES) as system, two_hops(bench) as bare, bench.generator() as load:
         await load.do("connect", port=system.port, rooms=rooms, each=2)
         for per_s in RATES:
             await load.do("publish", rooms=rooms, messages=2 * per_s, per_s=per_s)
             await bare.do(2 * per_s, per_s)
             await bench.settled(system.processes)
+            urls = [worker.url for worker in system.workers.values()]
+            before = await stages.read(urls)
             runs = await bench.interleave(
                 {
                     f"ours at {per_s}/s": lambda per_s=per_s: _paced(bench, load, rooms, per_s, seconds),
                     f"bare at {per_s}/s": lambda per_s=per_s: _bare(bench, bare, per_s, seconds),
                 }
             )
+            stages_ms[per_s] = stages.quantiles_ms(before, await stages.read(urls))
             ours, loop = runs.values()
             for what, key in (("deliver", "deliver"), ("RECEIPT", "receipt")):
                 for q, bound in ((50, 1.5), (99, 2.0)):
@@ -125,6 +133,7 @@ async def latency(bench: Bench) -> None:
                         reach=Reach(bound, ratio=True),
                     )
     bench.conditions = {"rooms": LATENCY_ROOMS, "people_a_room": 2, "partitions": PARTITIONS}
+    bench.conditions |= {"stages_ms": stages_ms[RATES[0]], "stages_ms_at_1000": stages_ms[RATES[1]]}
 
 
 async def _saturated(bench: Bench, load: Generator, rooms: list[str], window: int, seconds: int) -> Run:
@@ -150,6 +159,15 @@ async def _throughput(bench: Bench, rooms: int, each: int, window: int, *, check
         runs = await bench.interleave({"ours": once})
     bench.conditions = {"rooms": rooms, "people_a_room": each, "window_a_sender": window, "partitions": PARTITIONS}
     return runs["ours"], each
+
+
+async def warm_up(bench: Bench, seconds: int) -> None:
+    """Load for a while: the engines' Java code is compiled while it runs, and is several times slower before."""
+    names = [f"room-{n}" for n in range(TEN_ROOMS)]
+    async with bench.system(*ROLES) as system, bench.generator() as load:
+        await load.do("connect", port=system.port, rooms=names, each=2)
+        for _ in range(-(-seconds // WARM_STEP_S)):
+            await load.do("publish", rooms=names, messages=WARM_STEP_S * WARM_PER_S, per_s=WARM_PER_S)
 
 
 async def rooms_of_ten(bench: Bench) -> None:
