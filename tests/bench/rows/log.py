@@ -159,7 +159,7 @@ async def _only_read(settings: Settings, count: int) -> None:
 
 async def skim(bench: Bench) -> None:
     """Events of rooms that nobody watches: how many a gateway's tail skims per second of CPU, beside only reading them"""
-    count = bench.scaled(EVENTS_SKIMMED, 30_000)
+    count = bench.scaled(EVENTS_SKIMMED, 50_000)
     async with bench.system() as system:
         settings = system.namespace.settings()
         async with EventLog(settings) as log:

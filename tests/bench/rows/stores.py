@@ -37,7 +37,7 @@ LAG_STEP_S: Final = 0.05
 
 HISTORY_EVENTS: Final = 200
 LAST: Final = 50
-CALLS: Final = 500
+CALLS: Final = 2_000
 
 _runs = itertools.count()
 
@@ -134,7 +134,7 @@ async def archiver(bench: Bench) -> None:
             await asyncio.gather(store.write_events([]), session.ready())
             await _ours(store, events_of(100, 20_000))  # a keyspace that has just been made is slow
             for name, rooms, count, bare, reach in (
-                ("100 rooms", 100, bench.scaled(EVENTS, 20_000), _driver_alone, 20_000),
+                ("100 rooms", 100, bench.scaled(EVENTS, 40_000), _driver_alone, 20_000),
                 ("one row a room", 0, bench.scaled(SINGLE_EVENTS, 5_000), _single_rows_alone, 5_000),
             ):
                 await bench.settled(system.engines)
@@ -227,7 +227,7 @@ async def archiver_lag(bench: Bench) -> None:
 
 async def history_(bench: Bench) -> None:
     """The last 50 events of a room: from Redis and from Cassandra, beside a bare call of the same rows"""
-    calls = bench.scaled(CALLS, 200)
+    calls = bench.scaled(CALLS, 1_000)
     async with bench.system() as system:
         await asyncio.to_thread(system.namespace.make_keyspace)
         settings = system.namespace.settings()
