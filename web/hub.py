@@ -53,8 +53,8 @@ READ_BYTES = 262_144
 
 TURN_EVENTS = 16
 TURN_BYTES = 131_072
-"""History handed to a connection in one turn of the loop, a quarter of a millisecond of it; then others have their turn,
-and its socket is asked whether it can take more."""
+"""History handed to a connection in one turn of the loop, a quarter of a millisecond of it; then others have their
+turn, and its socket is asked whether it can take more."""
 
 BACKLOG_RETRY_S = 0.05
 MISSES_BEFORE_SCAN = 4

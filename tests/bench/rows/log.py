@@ -181,7 +181,7 @@ async def skim(bench: Bench) -> None:
     bench.conditions = {"events": count, "rooms": ROOMS, "partitions": PARTITIONS}
     bench.figure(
         "skim: unwatched events per core",
-        "1/s",
+        "1/s of CPU",
         lambda run: run.values["per_core"],
         runs["ours"],
         runs["bare"],
