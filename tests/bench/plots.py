@@ -236,19 +236,22 @@ def _draw_costs(axes: Axes, found: Mapping[str, Mapping[str, float]]) -> None:
 
 def _draw_stages(axes: Axes, found: Mapping[str, Mapping[str, float]]) -> None:
     names = list(found)
-    begin = 0.0
+    begin = end = 0.0
     for n, name in enumerate(names):
         median = found[name]["p50"]
+        if name.startswith("all"):  # no stage, and not after the others
+            begin = 0.0
         axes.barh(n, median, left=begin, color=COLOURS[0], height=0.6, label="p50" if not n else None)
         tail = found[name].get("p99", math.nan)
         text = f" {median:.2f} ms" + ("" if math.isnan(tail) else f" (p99 {tail:.2f})")
         axes.text(begin + median, n, text, va="center", fontsize=8)
         begin += median
+        end = max(end, begin)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
-    axes.set_xlim(0, begin * 1.3)
-    axes.set_xlabel("ms since SEND, medians one after the other")
+    axes.set_xlim(0, end * 1.3)
+    axes.set_xlabel("ms, medians; the stages one after the other, though two of them overlap with the one before")
 
 
 if __name__ == "__main__":
