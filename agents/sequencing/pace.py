@@ -13,7 +13,7 @@ from typing import Final
 BEAT_S: Final = 0.003
 WINDOW_S: Final = 0.1
 BUSY_PER_S: Final = 2_000
-"""Commands a second of this process; below it the beat would only add latency (tests/bench/test_sequencer.py)."""
+"""Commands a second of this process; below it the beat would only add latency (tests/bench/rows/log.py)."""
 
 
 class Pace:

@@ -80,14 +80,19 @@ class Meter:
         self._processes = {**processes, "bench": os.getpid()}
         self._before = {name: cpu_s(pid) for name, pid in self._processes.items()}
         self._machine = _machine_s()
+        self._ended_s = 0.0
         self._started = time.perf_counter()
+
+    def ended(self, cpu_s: float) -> None:
+        """A process of ours began and ended since this meter was made: its CPU is nobody else's disturbance."""
+        self._ended_s += cpu_s
 
     def stop(self, done: int, **values: float) -> Run:
         """The run, of which `done` units came."""
         wall_s = time.perf_counter() - self._started
         used = {name: cpu_s(pid) - self._before[name] for name, pid in self._processes.items()}
         busy, stolen = (now - before for now, before in zip(_machine_s(), self._machine, strict=True))
-        foreign = (busy - sum(used.values())) / wall_s
+        foreign = (busy - sum(used.values()) - self._ended_s) / wall_s
         resident = {name: resident_bytes(pid) for name, pid in self._processes.items()}
         disturbed = ""
         if stolen / wall_s > STOLEN_MAX:
