@@ -30,6 +30,7 @@ ROWS: list[Row] = [
     Row("inbound", inbound.inbound, in_quick=True),
     Row("latency", rooms.latency),
     Row("sequencer", log.sequencer, in_quick=True),
+    Row("sequencer-trickle", log.trickle),
     Row("skim", log.skim, in_quick=True),
     Row("archiver", stores.archiver, in_quick=True),
     Row("archiver-lag", stores.archiver_lag),

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import gc
+import resource
 import time
 from collections import defaultdict
-from types import SimpleNamespace
-from typing import Any, Final
-
-from aiokafka import TopicPartition
+from dataclasses import replace
+from typing import Final
 
 from agents.verify import Audit
-from chat.log.consumer import reader
 from chat.log.producer import Record, append
-from chat.log.tail import Tail
-from chat.log.taking import START, Position, Take, Taker
-from chat.log.topics import EVENTS
+from chat.log.taking import START, Take, Taker
 from chat.log.walking import Walk
-from chat.records import PostMessage, decode_event, encode
-from chat.settings import Settings
+from chat.records import H_CMD, Command, Event, PostMessage, decode_event, encode
 from tests.bench.bench import PARTITIONS, Bench, System
 from tests.bench.figures import Reach
 from tests.bench.load import Refused
@@ -27,7 +21,6 @@ from tests.bench.measure import Run
 from tests.eventlog import EventLog, post
 from tests.integration.sequencing import Log
 from tests.stored import StoredLog
-from web.hub import Hub
 
 ROOMS: Final = 100
 PEOPLE: Final = 7
@@ -35,7 +28,12 @@ BODY: Final = "x" * 100
 COMMANDS: Final = 20_000
 PRELOAD_MAX_S: Final = 5.0
 """The sequencer stands still while commands are laid up: less than its session."""
-EVENTS_SKIMMED: Final = 100_000
+ANSWERED_WITHIN_S: Final = 60.0
+TRICKLE_PER_S: Final = 20
+TRICKLE_S: Final = 6
+LATE_MAX: Final = 1.05
+"""A paced load that took longer than this times what it should was not offered at its rate."""
+EVENTS_SKIMMED: Final = 200_000
 EVENTS_VERIFIED: Final = 1_000_000
 APPENDED_AT_ONCE: Final = 10_000
 
@@ -62,6 +60,15 @@ async def _lay_up(log: Log, first: int, count: int) -> None:
     await asyncio.gather(*(append(log.producer, log.commands, p, records) for p, records in by_partition.items()))
 
 
+async def _until_answered(log: Log, end: int) -> None:
+    """Wait until the event log holds `end` records."""
+    deadline = time.monotonic() + ANSWERED_WITHIN_S
+    while (held := sum((await log.ends(log.events)).values())) < end:
+        if time.monotonic() > deadline:
+            raise Refused(f"{end - held} commands were not answered within {ANSWERED_WITHIN_S:.0f} s")
+        await asyncio.sleep(0.02)
+
+
 async def _check(log: Log, commands: int) -> None:
     """Refuse when the log does not hold one event for each command, numbered 1, 2, 3 ... in each room."""
     last: dict[str, int] = defaultdict(int)
@@ -75,6 +82,24 @@ async def _check(log: Log, commands: int) -> None:
                 last[event.room] = event.seq
     if sum(last.values()) != commands:
         raise Refused(f"{commands} commands came to {sum(last.values())} events")
+
+
+def _ended_s() -> float:
+    """CPU of the processes that this one started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+async def program(bench: Bench, system: System, name: str, *arguments: str) -> Run:
+    """A run of a program of tests/bench/bare that prints its CPU seconds, any more figures, and how much it did.
+
+    `us` is its CPU per unit of that; what it printed between stands in `printed_1` and so on.
+    """
+    meter, before = bench.meter(), _ended_s()
+    printed = await bench.bare_program(name, *arguments, environment=system.namespace.environment())
+    meter.ended(_ended_s() - before)
+    cpu_s, *more, done = map(float, printed.split())
+    return meter.stop(int(done), us=cpu_s / done * 1e6, **{f"printed_{n}": figure for n, figure in enumerate(more, 1)})
 
 
 async def sequencer(bench: Bench) -> None:
@@ -95,16 +120,11 @@ async def sequencer(bench: Bench) -> None:
             raise Refused("the sequencer stood still for too long to keep its session")
         meter = bench.meter()
         worker.resume()
-        while sum((await log.ends(log.events)).values()) < ends + count:
-            await asyncio.sleep(0.02)
+        await _until_answered(log, ends + count)
         return meter.stop(count)
 
     async def bare(system: System) -> Run:
-        meter = bench.meter()
-        seconds = await bench.bare_program("sequencer", str(count), environment=system.namespace.environment())
-        run = meter.stop(count, us=float(seconds) / count * 1e6)
-        # The bare loop is not among those that were there when the meter began.
-        return Run(run.done, run.wall_s, run.cpu_s, run.resident_bytes, "", run.values)
+        return await program(bench, system, "sequencer", str(count))
 
     async with bench.system("sequencer") as system, Log(system.namespace.settings()) as log:
         await _lay_up(log, laid_up, count)
@@ -132,57 +152,83 @@ async def sequencer(bench: Bench) -> None:
     )
 
 
-async def _skim(settings: Settings) -> None:
-    """A gateway's tail and hub, from the first record to the last; nobody watches any room."""
+async def trickle(bench: Bench) -> None:
+    """The sequencer with 20 commands a second: CPU per command; and what it uses while nothing comes"""
+    count = TRICKLE_PER_S * TRICKLE_S
+    sent = 0
 
-    async def positions() -> dict[int, Position]:
-        return {}
+    async def idle(system: System) -> Run:
+        meter = bench.meter()
+        await asyncio.sleep(TRICKLE_S)
+        run = meter.stop(1)
+        return replace(run, values={"share": run.core("sequencer") * 100})
 
-    nobody: Any = SimpleNamespace(gateway_id=b"\0" * 8)
-    hub = Hub(nobody, None, creates_on_first_use=True)  # type: ignore[arg-type]
-    tail = Tail(settings, hub, positions=positions, on_health=lambda *_: None)
-    task = asyncio.create_task(tail.run())
-    await tail.caught_up.wait()
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    async def paced(log: Log) -> Run:
+        nonlocal sent
+        ends = sum((await log.ends(log.events)).values())
+        meter = bench.meter()
+        started = time.monotonic()
+        for n in range(count):
+            await asyncio.sleep(max(0.0, started + n / TRICKLE_PER_S - time.monotonic()))
+            await _lay_up(log, sent, 1)
+            sent += 1
+        took_s = time.monotonic() - started
+        if took_s > TRICKLE_S * LATE_MAX:
+            raise Refused(f"{count} commands took {took_s:.1f} s: not {TRICKLE_PER_S} a second")
+        await _until_answered(log, ends + count)
+        return meter.stop(count)
+
+    async with bench.system("sequencer") as system, Log(system.namespace.settings()) as log:
+        ends = sum((await log.ends(log.events)).values())
+        await _lay_up(log, sent, COMMANDS)
+        sent += COMMANDS
+        await _until_answered(log, ends + COMMANDS)
+        await bench.settled(system.processes)
+        # Not by turns: what a trickle leaves to do (snapshots, a tick) would be counted as idleness.
+        silent = await bench.interleave({"idle": lambda: idle(system)})
+        runs = await bench.interleave({"trickle": lambda: paced(log)})
+        await _check(log, sent)
+    bench.conditions = {"commands_per_s": TRICKLE_PER_S, "seconds": TRICKLE_S, "rooms": ROOMS, "partitions": PARTITIONS}
+    bench.figure(
+        f"sequencer, {TRICKLE_PER_S} commands a second: CPU per command",
+        "us",
+        lambda run: run.us("sequencer"),
+        runs["trickle"],
+    )
+    bench.figure("sequencer, idle", "% of a core", lambda run: run.values["share"], silent["idle"])
 
 
-async def _only_read(settings: Settings, count: int) -> None:
-    topic = settings.topic(EVENTS)
-    async with reader(settings, [topic]) as consumer:
-        tps = [TopicPartition(topic, p) for p in range(settings.partitions)]
-        consumer.assign(tps)
-        await consumer.seek_to_beginning(*tps)
-        while count > 0:
-            count -= sum(map(len, (await consumer.getmany(timeout_ms=500)).values()))
+class FullLog(EventLog):
+    """An event log with every header that the sequencer's records have: readers pay for each."""
+
+    def decide(self, command: Command) -> tuple[int, Record, Event]:
+        """The next record of the command's partition; it must be appended."""
+        partition, record, event = super().decide(command)
+        return partition, record._replace(headers=[*record.headers, (H_CMD, b"%016d" % self.at)]), event
 
 
 async def skim(bench: Bench) -> None:
     """Events of rooms that nobody watches: how many a gateway's tail skims per second of CPU, beside only reading them"""
-    count = bench.scaled(EVENTS_SKIMMED, 50_000)
+    count = bench.scaled(EVENTS_SKIMMED, 100_000)
+
+    async def side(system: System, *how: str) -> Run:
+        return await program(bench, system, "skim", str(count), *how)
+
     async with bench.system() as system:
-        settings = system.namespace.settings()
-        async with EventLog(settings) as log:
+        async with FullLog(system.namespace.settings()) as log:
             for start in range(0, count, APPENDED_AT_ONCE):
                 await log.commands(
                     post(f"room-{n % ROOMS}", body=BODY) for n in range(start, min(count, start + APPENDED_AT_ONCE))
                 )
-
-        async def side(work: Any) -> Run:
-            gc.collect()
-            meter = bench.meter()
-            before = time.process_time()
-            await work
-            return meter.stop(count, per_core=count / (time.process_time() - before))
-
-        runs = await bench.interleave(
-            {"ours": lambda: side(_skim(settings)), "bare": lambda: side(_only_read(settings, count))}
-        )
+        runs = await bench.interleave({"ours": lambda: side(system, "gateway"), "bare": lambda: side(system)})
+    for run in (*runs["ours"], *runs["bare"]):
+        if run.done != count:
+            raise Refused(f"{run.done} events were read of {count}")
     bench.conditions = {"events": count, "rooms": ROOMS, "partitions": PARTITIONS}
     bench.figure(
         "skim: unwatched events per core",
         "1/s of CPU",
-        lambda run: run.values["per_core"],
+        lambda run: 1e6 / run.values["us"],
         runs["ours"],
         runs["bare"],
         reach=Reach(100_000, at_most=False),

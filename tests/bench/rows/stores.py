@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import redis.asyncio
-from cassandra.query import BatchStatement, BatchType
+from cassandra.query import BatchStatement, BatchType, SimpleStatement
 
 from chat.records import Event, encode
 from chat.stores.cassandra import archive, history
@@ -23,11 +23,13 @@ from tests.bench.bench import Bench
 from tests.bench.figures import Reach
 from tests.bench.load import Refused
 from tests.bench.measure import Run
+from tests.bench.rows.log import LATE_MAX, FullLog
 from tests.eventlog import EventLog, post
 from tests.stored import StoredLog
 
 EVENTS: Final = 50_000
 SINGLE_EVENTS: Final = 10_000
+WARM_EVENTS: Final = 20_000
 AT_ONCE: Final = 5_000
 BODY: Final = "hello there, this is a message of the usual length. " * 2
 
@@ -124,6 +126,15 @@ async def _timed(bench: Bench, count: int, work: Coroutine[Any, Any, Any]) -> Ru
     return meter.stop(count, us=(time.process_time() - before) / count * 1e6)
 
 
+async def _check_rows(session: Session, written: int) -> None:
+    """Refuse when `room_log` does not hold every row that was written, by ours and by the driver alone."""
+    rows = await asyncio.to_thread(
+        lambda: sum(1 for _ in session._session.execute(SimpleStatement("SELECT seq FROM room_log", fetch_size=5_000)))
+    )
+    if rows != written:
+        raise Refused(f"Cassandra holds {rows} of {written} rows")
+
+
 async def archiver(bench: Bench) -> None:
     """Events into Cassandra: 100 rooms, and one row a room; beside the driver's own batches and single rows"""
     async with bench.system() as system:
@@ -132,7 +143,8 @@ async def archiver(bench: Bench) -> None:
         store, session = ArchiveStore(settings), Session(settings, archive.STATEMENTS)
         try:
             await asyncio.gather(store.write_events([]), session.ready())
-            await _ours(store, events_of(100, 20_000))  # a keyspace that has just been made is slow
+            await _ours(store, events_of(100, WARM_EVENTS))  # a keyspace that has just been made is slow
+            written = WARM_EVENTS
             for name, rooms, count, bare, reach in (
                 ("100 rooms", 100, bench.scaled(EVENTS, 40_000), _driver_alone, 20_000),
                 ("one row a room", 0, bench.scaled(SINGLE_EVENTS, 5_000), _single_rows_alone, 5_000),
@@ -145,6 +157,8 @@ async def archiver(bench: Bench) -> None:
                     rooms: int = rooms,
                     count: int = count,
                 ) -> Coroutine[Any, Any, Run]:
+                    nonlocal written
+                    written += count
                     return _timed(bench, count, work(target, events_of(rooms or count, count)))
 
                 runs = await bench.interleave(
@@ -154,6 +168,7 @@ async def archiver(bench: Bench) -> None:
                     }
                 )
                 ours, of_bare = runs.values()
+                await _check_rows(session, written)
                 bench.figure(
                     f"archiver, {name}: rows",
                     "1/s",
@@ -185,22 +200,23 @@ async def archiver_lag(bench: Bench) -> None:
             started = time.monotonic()
             for n in range(int(LAG_S / LAG_STEP_S)):
                 await asyncio.sleep(max(0.0, started + n * LAG_STEP_S - time.monotonic()))
-                await log.commands(post(room, body=BODY) for _ in range(step))
+                # From before the append, not from its ack: the archiver may be done before we hear of it.
                 appended.extend([time.monotonic()] * step)
+                await log.commands(post(room, body=BODY) for _ in range(step))
+            if (took_s := time.monotonic() - started) > LAG_S * LATE_MAX:
+                raise Refused(f"{len(appended)} events took {took_s:.1f} s: not {LAG_PER_S} a second")
 
         appending = asyncio.create_task(append())
         deadline = time.monotonic() + LAG_S + 30
         while not appending.done() or len(lags) < len(appended):
             found = await store.read_events(room, len(lags) + 1, 500)
             now = time.monotonic()
-            # An event may be found before its append has been acknowledged to us.
-            lags.extend(
-                now - appended[n] if n < len(appended) else 0.0 for n in range(len(lags), len(lags) + len(found))
-            )
+            lags.extend(now - appended[n] for n in range(len(lags), len(lags) + len(found)))
             if not found:
                 await asyncio.sleep(0.02)
             if now > deadline:
                 raise Refused(f"{len(appended) - len(lags)} events did not come to Cassandra")
+        await appending  # and what it refused
         lags.sort()
         return meter.stop(len(lags), p50_ms=lags[len(lags) // 2] * 1e3, p99_ms=lags[len(lags) * 99 // 100] * 1e3)
 
@@ -208,7 +224,7 @@ async def archiver_lag(bench: Bench) -> None:
         settings = system.namespace.settings()
         store = HistoryStore.open(settings)
         try:
-            async with EventLog(settings) as log:
+            async with FullLog(settings) as log:
                 await once(log, store)
                 runs = (await bench.interleave({"ours": lambda: once(log, store)}))["ours"]
         finally:
