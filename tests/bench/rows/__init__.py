@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from tests.bench.bench import Bench
-from tests.bench.rows import connections, curves, fanout, inbound, log, rooms, soak, stores
+from tests.bench.rows import connections, curves, fanout, inbound, log, readers, rooms, soak, stores
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ ROWS: list[Row] = [
     Row("skim", log.skim, in_quick=True),
     Row("archiver", stores.archiver, in_quick=True),
     Row("archiver-lag", stores.archiver_lag),
+    Row("archiver-catch-up", readers.archiver),
+    Row("projector", readers.projector),
     Row("history", stores.history_, in_quick=True),
     Row("connects", connections.connects),
     Row("memory", connections.memory),

@@ -241,6 +241,13 @@ async def archiver_lag(bench: Bench) -> None:
     bench.figure("archiver: CPU per event at 2,000 a second", "us", lambda run: run.us("archiver"), runs)
 
 
+def _value(found: Any) -> bytes:
+    """The stored bytes of what a side gives: an event, a value of Redis, a row of Cassandra."""
+    if isinstance(found, Event):
+        return encode(found)
+    return bytes(found[1] if isinstance(found, tuple) else found)
+
+
 async def history_(bench: Bench) -> None:
     """The last 50 events of a room: from Redis and from Cassandra, beside a bare call of the same rows"""
     calls = bench.scaled(CALLS, 1_000)
@@ -248,7 +255,7 @@ async def history_(bench: Bench) -> None:
         await asyncio.to_thread(system.namespace.make_keyspace)
         settings = system.namespace.settings()
         async with StoredLog(settings) as log:
-            await log.commands(post("lobby", body=BODY, client_id=f"{n}") for n in range(HISTORY_EVENTS))
+            appended = await log.commands(post("lobby", body=BODY, client_id=f"{n}") for n in range(HISTORY_EVENTS))
             first = HISTORY_EVENTS - LAST + 1
             recent, stored = RecentTail(settings), HistoryStore(settings)
             host, port = settings.redis_address
@@ -270,7 +277,9 @@ async def history_(bench: Bench) -> None:
                     "Cassandra, ours": lambda: stored.read_events("lobby", first, LAST),
                     "Cassandra, bare": lambda: _execute(session._session, bound),
                 }
-                for call in sides.values():
+                for name, call in sides.items():
+                    if [_value(found) for found in await call()] != [encode(event) for event in appended[-LAST:]]:
+                        raise Refused(f"{name}: not the last {LAST} events")
                     await repeated(call)
                 runs = await bench.interleave(
                     {name: lambda call=call: _timed(bench, calls, repeated(call)) for name, call in sides.items()}
@@ -284,6 +293,14 @@ async def history_(bench: Bench) -> None:
             f"history, last 50 from {where}",
             "ms",
             lambda run: 1e3 / run.per_s,
+            runs[f"{where}, ours"],
+            runs[f"{where}, bare"],
+            reach=Reach(bound_, ratio=True),
+        )
+        bench.figure(
+            f"history, last 50 from {where}: CPU per call",
+            "us",
+            lambda run: run.values["us"],
             runs[f"{where}, ours"],
             runs[f"{where}, bare"],
             reach=Reach(bound_, ratio=True),

@@ -58,6 +58,14 @@ def test_a_run_is_marked_with_the_share_that_was_stolen(machine: Machine) -> Non
     assert meter.stop(1).disturbed == "6% of a core was stolen"
 
 
+def test_a_process_of_ours_that_began_and_ended_is_nobodys_disturbance(machine: Machine) -> None:
+    meter = Meter({"gateway": 7})
+    machine.passes(10, ours=5, others=3.9)
+    assert meter.stop(1).disturbed == "others used 39% of a core"
+    meter.ended(3)
+    assert meter.stop(1).disturbed == ""
+
+
 def test_what_happened_before_and_after_a_run_is_not_in_it(machine: Machine) -> None:
     machine.passes(10, ours=10, others=10)
     meter = Meter({"gateway": 7})
