@@ -1,4 +1,4 @@
-"""Programs that must be there: Java 17, Maven, Node, Redis, and spin with gcc for the model.
+"""Programs that must be there: Java 17, Maven, Node, Redis; spin with gcc for the model, Chromium for the page's tests.
 
 As root on Debian they are installed; else told how.
 
@@ -29,6 +29,7 @@ PACKAGES = {
     "redis-server": "redis-server",
     "spin": "spin",
     "gcc": "gcc libc6-dev",
+    "chromium": "chromium",
 }
 """Debian 12's packages of each program."""
 

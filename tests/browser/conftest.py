@@ -16,11 +16,17 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, async_playwright
 
+from stack.layout import Layout
+from stack.needs import provide
+from stack.progress import Progress
 from tests.browser.visitor import Visitor
 from tests.engines import ROOT, Engines, Namespace, Worker, Workers, in_thread
 
 SCREENSHOTS = ROOT / "build" / "screenshots"
 """Ignored by git; the last run's pictures stay there for people to look at."""
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+"""Programs that will do. None there: Debian's is installed where that may be done, else a line says how."""
 
 _ARGUMENTS = [
     "--no-sandbox",  # CI runs as root
@@ -61,9 +67,13 @@ def room() -> str:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def browser() -> AsyncIterator[Browser]:
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    assert chromium, "no Chromium: apt-get install chromium"
+async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
+    chromium = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if chromium is None:
+        layout = Layout(tmp_path_factory.mktemp("packages"))
+        layout.make()
+        await provide({"chromium": 0}, layout, Progress())
+        chromium = shutil.which("chromium")
     async with async_playwright() as playwright:
         started = await playwright.chromium.launch(executable_path=chromium, args=_ARGUMENTS)
         yield started
