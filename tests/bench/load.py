@@ -87,10 +87,12 @@ def allow_files() -> None:
 
 
 def check_generator(run: Run, *, paced: bool) -> None:
-    """Refuse a run whose limit may have been the generator.
+    """Refuse a run whose limit may have been the generator; `Busy` when others kept it from its work.
 
     `paced`: at a given rate, which it has to keep; else as fast as goes, where it must not be what was full.
     """
+    if run.disturbed and (run.core("generator") > BUSY_MAX or run.values.get("late_share", 0.0) > LATE_MAX):
+        raise Busy(f"the machine was busy, and the load generator did not get its share: {run.disturbed}")
     busy = run.core("generator")
     if busy > BUSY_MAX:
         raise Refused(f"the load generator was the limit: it used {busy:.0%} of a core")
