@@ -35,16 +35,17 @@ def apart(settings: Settings) -> Settings:
 
 async def write(client: redis.asyncio.Redis, keys: Keys, events: list[tuple[Event, bytes]]) -> None:
     heads: dict[str, Event] = {}
-    tails: dict[str, dict[Any, Any]] = {}
+    tails: dict[str, list[tuple[bytes, int]]] = {}
     for event, value in events:
         heads[event.room] = event
-        tails.setdefault(event.room, {})[value] = event.seq
+        tails.setdefault(event.room, []).append((value, event.seq))
     pipe = client.pipeline(transaction=False)
     for room, event in heads.items():
         head = {"seq": event.seq, "msg_no": event.msg_no, "members": event.members, "at": event.at}
         pipe.hset(keys.room(room), mapping=head)
         pipe.zadd(keys.rooms, {room: event.at})
-        pipe.zadd(keys.tail(room), tails[room])
+        tail: dict[Any, Any] = dict(tails[room][-TAIL_EVENTS:])
+        pipe.zadd(keys.tail(room), tail)
         pipe.zremrangebyrank(keys.tail(room), 0, -TAIL_EVENTS - 1)
         pipe.expire(keys.tail(room), TAIL_TTL_S)
     await pipe.execute()
