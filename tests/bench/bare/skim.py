@@ -20,7 +20,7 @@ from aiokafka import TopicPartition
 from agents.engine import GARBAGE_THRESHOLDS
 from chat import metrics
 from chat.log.consumer import reader
-from chat.log.tail import Tail
+from chat.log.tail import FETCH_WAIT_MS, RECORDS_MAX, Tail
 from chat.log.taking import Position, Take
 from chat.log.topics import EVENTS
 from chat.settings import Settings, load
@@ -29,12 +29,13 @@ from web.hub import Hub
 
 async def only_read(settings: Settings, count: int) -> int:
     topic, done = settings.topic(EVENTS), 0
-    async with reader(settings, [topic]) as consumer:
+    # In the tail's portions, so that only what it does with them differs.
+    async with reader(settings, [topic], records_max=RECORDS_MAX, wait_ms=FETCH_WAIT_MS) as consumer:
         tps = [TopicPartition(topic, p) for p in range(settings.partitions)]
         consumer.assign(tps)
         await consumer.seek_to_beginning(*tps)
         while done < count:
-            for records in (await consumer.getmany(timeout_ms=500)).values():
+            for records in (await consumer.getmany(timeout_ms=FETCH_WAIT_MS)).values():
                 done += sum(record.key is not None for record in records)  # a fence has no key
     return done
 

@@ -60,12 +60,21 @@ async def _lay_up(log: Log, first: int, count: int) -> None:
     await asyncio.gather(*(append(log.producer, log.commands, p, records) for p, records in by_partition.items()))
 
 
-async def _until_answered(log: Log, end: int) -> None:
-    """Wait until the event log holds `end` records."""
+async def _ahead(log: Log) -> int:
+    """Records that the event log holds beyond one for each command; while all are answered, these are the fences.
+
+    The sequencer's own ticks are commands too, and are answered. The events' ends are read first: never too many.
+    """
+    events = sum((await log.ends(log.events)).values())
+    return events - sum((await log.ends(log.commands)).values())
+
+
+async def _until_answered(log: Log, fences: int) -> None:
+    """Wait until every command has its record; `fences`: what `_ahead` was when all had."""
     deadline = time.monotonic() + ANSWERED_WITHIN_S
-    while (held := sum((await log.ends(log.events)).values())) < end:
+    while (ahead := await _ahead(log)) < fences:
         if time.monotonic() > deadline:
-            raise Refused(f"{end - held} commands were not answered within {ANSWERED_WITHIN_S:.0f} s")
+            raise Refused(f"{fences - ahead} commands were not answered within {ANSWERED_WITHIN_S:.0f} s")
         await asyncio.sleep(0.02)
 
 
@@ -110,7 +119,6 @@ async def sequencer(bench: Bench) -> None:
     async def ours(system: System, log: Log) -> Run:
         nonlocal laid_up
         worker = system.workers["sequencer"]
-        ends = sum((await log.ends(log.events)).values())
         worker.pause()
         started = time.monotonic()
         await _lay_up(log, laid_up, count)
@@ -120,15 +128,17 @@ async def sequencer(bench: Bench) -> None:
             raise Refused("the sequencer stood still for too long to keep its session")
         meter = bench.meter()
         worker.resume()
-        await _until_answered(log, ends + count)
+        await _until_answered(log, fences)
         return meter.stop(count)
 
     async def bare(system: System) -> Run:
         return await program(bench, system, "sequencer", str(count))
 
     async with bench.system("sequencer") as system, Log(system.namespace.settings()) as log:
+        fences = await _ahead(log)
         await _lay_up(log, laid_up, count)
         laid_up += count
+        await _until_answered(log, fences)
         await bench.settled(system.processes)
         runs = await bench.interleave({"ours": lambda: ours(system, log), "bare": lambda: bare(system)})
         await _check(log, laid_up)
@@ -165,7 +175,6 @@ async def trickle(bench: Bench) -> None:
 
     async def paced(log: Log) -> Run:
         nonlocal sent
-        ends = sum((await log.ends(log.events)).values())
         meter = bench.meter()
         started = time.monotonic()
         for n in range(count):
@@ -175,14 +184,14 @@ async def trickle(bench: Bench) -> None:
         took_s = time.monotonic() - started
         if took_s > TRICKLE_S * LATE_MAX:
             raise Refused(f"{count} commands took {took_s:.1f} s: not {TRICKLE_PER_S} a second")
-        await _until_answered(log, ends + count)
+        await _until_answered(log, fences)
         return meter.stop(count)
 
     async with bench.system("sequencer") as system, Log(system.namespace.settings()) as log:
-        ends = sum((await log.ends(log.events)).values())
+        fences = await _ahead(log)
         await _lay_up(log, sent, COMMANDS)
         sent += COMMANDS
-        await _until_answered(log, ends + COMMANDS)
+        await _until_answered(log, fences)
         await bench.settled(system.processes)
         # Not by turns: what a trickle leaves to do (snapshots, a tick) would be counted as idleness.
         silent = await bench.interleave({"idle": lambda: idle(system)})
