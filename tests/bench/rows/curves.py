@@ -26,6 +26,7 @@ from chat.stores.cassandra.archive import ArchiveStore
 from chat.stores.cassandra.history import HistoryStore
 from chat.stores.model import Stored
 from tests.bench.bench import PARTITIONS, Bench, System
+from tests.bench.curve import Shape
 from tests.bench.load import Generator, Refused, check_generator
 from tests.bench.measure import Run, resident_bytes
 from tests.bench.rows.rooms import ROLES
@@ -48,6 +49,7 @@ MESSAGES_PER_S_MAX: Final = 200
 SUBSCRIBERS_S: Final = 5
 
 MEMBERS: Final = (10, 100, 1_000, 10_000, 100_000)
+SPEAKERS: Final = 10
 JOINS: Final = 5_000
 """People who join and leave again in one run."""
 
@@ -113,6 +115,7 @@ class Commands:
 
     async def measured(self, commands: Sequence[RoomCommand]) -> Run:
         """The sequencer's cost of `commands`, which wait for it all at once, with that of the snapshots they cause."""
+        await self._bench.settled({"sequencer": self._sequencer.pid})
         self._sequencer.pause()
         try:
             started = time.monotonic()
@@ -229,8 +232,11 @@ def _open_rooms(count: int) -> Iterator[RoomCommand]:
 async def members(bench: Bench) -> None:
     """Members of a room, 10 to 100,000: CPU of the sequencer per message and per join or leave, and its memory
 
-    Expected: CPU flat, since a command looks at its sender's row only; memory straight.
+    Expected: flat while ten of them speak, and for who joins and leaves, since a command looks at its sender's rows
+    only. When all of them speak by turns, CPU rises until every command changes a row of its own, since a snapshot
+    writes each changed row once; it is flat from there on. Memory straight.
     """
+    few: dict[float, list[Run]] = {}
     posts: dict[float, list[Run]] = {}
     joins: dict[float, list[Run]] = {}
     memory: dict[float, list[Run]] = {}
@@ -241,6 +247,9 @@ async def members(bench: Bench) -> None:
             memory[count] = [Run(1, 1, {}, {}, values={"mb": commands.memory_mb})]
             places = itertools.count(step=7_919)
             guests = itertools.count()
+
+            async def ten(commands: Commands = commands) -> Run:
+                return await commands.measured(_posts(COMMANDS, lambda _n: "large", lambda k: f"m{k % SPEAKERS}"))
 
             async def post(commands: Commands = commands, count: int = count, places: Iterator[int] = places) -> Run:
                 made = _posts(COMMANDS, lambda _n: "large", lambda _n: f"m{next(places) % count}")
@@ -256,17 +265,22 @@ async def members(bench: Bench) -> None:
                     ]
                 return await commands.measured(made)
 
-            sides = {f"{count} members, post": post, f"{count} members, join": join}
-            posts[count], joins[count] = (await bench.interleave(sides)).values()
+            sides = {f"{count} members, {what}": side for what, side in (("ten", ten), ("all", post), ("join", join))}
+            few[count], posts[count], joins[count] = (await bench.interleave(sides)).values()
     bench.conditions = {"commands": COMMANDS, "joins_and_leaves": 2 * JOINS, "rooms": 1}
-    for what, points in (("per message", posts), ("per join or leave", joins)):
+    asked: tuple[tuple[str, dict[float, list[Run]], Shape], ...] = (
+        ("per message of ten people", few, "flat"),
+        ("per message of all people", posts, "straight"),
+        ("per join or leave", joins, "flat"),
+    )
+    for what, points, shape in asked:
         bench.curve(
             f"members: CPU of the sequencer {what}",
             "members of the room",
             "us of CPU",
             points,
             {"sequencer": lambda run: run.us("sequencer"), "kafka": lambda run: run.us("kafka")},
-            shape="flat",
+            shape=shape,
         )
     bench.curve(
         "members: memory of the sequencer",
