@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 GROWTH_MAX: Final = 1.5
 """A last step that grows by more than this times what the points before it say is superlinear."""
-NOISE: Final = 0.10
+NOISE: Final = 0.25
 """Of the point before: so much a straight curve may grow beside, since two measurements of one thing differ, too."""
 
 Shape = Literal["flat", "straight", ""]

@@ -49,6 +49,7 @@ ROWS: list[Row] = [
     Row("curve-rooms", curves.rooms, is_long=True),
     Row("curve-subscribers", curves.subscribers, is_long=True),
     Row("curve-members", curves.members, is_long=True),
+    Row("curve-joins", curves.joins, is_long=True),
     Row("curve-sizes", curves.sizes, is_long=True),
     Row("curve-partitions", curves.partitions, is_long=True),
     Row("curve-workers", curves.workers, is_long=True),

@@ -13,7 +13,9 @@ import asyncio
 import contextlib
 import itertools
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self
 
@@ -38,8 +40,11 @@ COMMANDS: Final = 20_000
 CHUNK: Final = 20_000
 LAID_UP_MAX_S: Final = 4.0
 ANSWERED_WITHIN_S: Final = 120.0
-SNAPSHOT_S: Final = 1.5
-"""Snapshots come about once a second: what a run leaves to the next one is counted with it."""
+SNAPSHOTS: Final = "roomlog_sequencer_snapshot_seconds_count"
+SNAPSHOT_WITHIN_S: Final = 15.0
+"""After a large snapshot the next one comes ten seconds later: what a run leaves to it is counted with that run."""
+IDLE_S: Final = 4.0
+"""What a process uses when nothing comes is measured for so long, and taken off: most of a run is waiting for a snapshot."""
 
 ROOMS: Final = (100, 1_000, 10_000, 100_000)
 
@@ -48,8 +53,9 @@ DELIVERIES_PER_S: Final = 100_000
 MESSAGES_PER_S_MAX: Final = 200
 SUBSCRIBERS_S: Final = 5
 
-MEMBERS: Final = (10, 100, 1_000, 10_000, 100_000)
+MEMBERS: Final = (10, 1_000, 10_000, 100_000)
 SPEAKERS: Final = 10
+LARGE: Final = "large"
 JOINS: Final = 5_000
 """People who join and leave again in one run."""
 
@@ -90,11 +96,19 @@ class Commands:
         self._answers = [TopicPartition(self._log.events, p) for p in range(settings.partitions)]
         self._consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_servers, enable_auto_commit=False)
         self._ids = itertools.count()
+        self._idle: dict[str, float] = {}
 
     async def __aenter__(self) -> Self:
         await self._log.__aenter__()
         await self._consumer.start()
         return self
+
+    async def rest(self) -> None:
+        """Measure what everybody uses while nothing comes."""
+        meter = self._bench.meter()
+        await asyncio.sleep(IDLE_S)
+        run = meter.stop(1)
+        self._idle = {name: run.core(name) for name in run.cpu_s}
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -108,16 +122,17 @@ class Commands:
         return resident_bytes(self._sequencer.pid) / 1e6
 
     async def do(self, commands: Iterable[RoomCommand]) -> None:
-        """Append `commands`, and return when all are answered."""
+        """Append `commands`, and return when all are answered and their rows are in a snapshot."""
         waiting = iter(commands)
         while chunk := list(itertools.islice(waiting, CHUNK)):
             ends = await self._ends()
             await self._append(chunk)
             await self._answered(ends + len(chunk))
+        await self._snapshotted()
 
     async def measured(self, commands: Sequence[RoomCommand]) -> Run:
-        """The sequencer's cost of `commands`, which wait for it all at once, with that of the snapshots they cause."""
-        await self._bench.settled({"sequencer": self._sequencer.pid})
+        """The cost of `commands`, which wait for the sequencer all at once, with that of the snapshot they cause and
+        without what is used when nothing comes."""
         self._sequencer.pause()
         try:
             started = time.monotonic()
@@ -129,9 +144,34 @@ class Commands:
         finally:
             self._sequencer.resume()
         await self._answered(ends + len(commands))
-        await asyncio.sleep(SNAPSHOT_S)
+        await self._snapshotted()
+        run = meter.stop(len(commands))
+        return replace(
+            run, cpu_s={name: max(0.0, s - self._idle.get(name, 0.0) * run.wall_s) for name, s in run.cpu_s.items()}
+        )
+
+    async def _snapshotted(self) -> None:
+        """Return when a snapshot has been taken that holds everything answered so far.
+
+        One that is under way at this moment may not hold all, so two are waited for. There is no second one where the
+        first left nothing; then the sequencer is still.
+        """
+        taken = await self._snapshots()
+        deadline = time.monotonic() + SNAPSHOT_WITHIN_S
+        while await self._snapshots() == taken and time.monotonic() < deadline:
+            await asyncio.sleep(0.1)
         await self._bench.settled({"sequencer": self._sequencer.pid})
-        return meter.stop(len(commands))
+
+    async def _snapshots(self) -> float:
+        """How many there have been."""
+
+        def get() -> str:
+            with urllib.request.urlopen(f"{self._sequencer.url}/metrics", timeout=5) as answer:
+                text: str = answer.read().decode()
+                return text
+
+        counts = [line.rpartition(" ")[2] for line in (await asyncio.to_thread(get)).splitlines() if SNAPSHOTS in line]
+        return float(counts[0])
 
     async def _append(self, commands: Iterable[RoomCommand]) -> None:
         log = self._log
@@ -157,6 +197,7 @@ async def _commands(bench: Bench, **changed: int) -> AsyncIterator[Commands]:
     async with bench.system("sequencer", **changed) as system, Commands(bench, system) as commands:
         # The first records through a new process, and those of Kafka's compilers, are not what the next ones cost.
         await commands.do(_posts(COMMANDS // 2, lambda n: f"warm-{n % 50}", lambda n: f"w{n % 7}"))
+        await commands.rest()
         yield commands
 
 
@@ -182,9 +223,9 @@ def _posts(count: int, room: Callable[[int], str], sender: Callable[[int], str])
 async def rooms(bench: Bench) -> None:
     """Active rooms, 100 to 100,000: CPU of the sequencer per command, and its memory
 
-    Expected: memory straight. CPU rises until every command of a snapshot's second changes a room of its own, and is
-    flat from there on: a snapshot writes each changed row once, and in 100 rooms a row changes 200 times for one
-    write. So from 10,000 on it has to be flat.
+    Expected: memory straight. CPU rises until every command changes rows of its own, and is flat from there on: a
+    snapshot writes each changed row once, and in 100 rooms a row changes 200 times for one write. With 20,000 commands
+    a snapshot that is the case from 10,000 rooms on, nearly.
     """
     points: dict[float, list[Run]] = {}
     memory: dict[float, list[Run]] = {}
@@ -192,7 +233,6 @@ async def rooms(bench: Bench) -> None:
         async with _commands(bench) as commands:
             before = commands.memory_mb
             await commands.do(_open_rooms(count))
-            await asyncio.sleep(SNAPSHOT_S)
             memory[count] = [Run(1, 1, {}, {}, values={"mb": commands.memory_mb, "grown": commands.memory_mb - before})]
             # All of them take part, over the repetitions: a step that shares no factor with the counts.
             places = itertools.count(step=7_919)
@@ -231,55 +271,51 @@ def _open_rooms(count: int) -> Iterator[RoomCommand]:
         )  # fmt: skip
 
 
-async def members(bench: Bench) -> None:
-    """Members of a room, 10 to 100,000: CPU of the sequencer per message and per join or leave, and its memory
+@contextlib.asynccontextmanager
+async def _large_room(bench: Bench, count: int) -> AsyncIterator[Commands]:
+    """A room of so many members."""
+    async with _commands(bench) as commands:
+        await commands.do(JoinRoom(v=1, room=LARGE, sender=f"m{n}", create=True) for n in range(count))
+        yield commands
 
-    Expected: flat while ten of them speak, and for who joins and leaves, since a command looks at its sender's rows
-    only. When all of them speak by turns, CPU rises until every command changes a row of its own, since a snapshot
-    writes each changed row once; it is flat from there on. Memory straight.
+
+async def members(bench: Bench) -> None:
+    """Members of a room, 10 to 100,000: CPU of the sequencer per message, and its memory
+
+    Expected: flat while ten of them speak, since a command looks at its sender's rows only. When all of them speak by
+    turns, CPU rises until every command changes a row of its own, since a snapshot writes each changed row once; it is
+    flat from there on. Memory straight.
     """
     few: dict[float, list[Run]] = {}
-    posts: dict[float, list[Run]] = {}
-    joins: dict[float, list[Run]] = {}
+    every: dict[float, list[Run]] = {}
     memory: dict[float, list[Run]] = {}
     for count in MEMBERS:
-        async with _commands(bench) as commands:
-            await commands.do(JoinRoom(v=1, room="large", sender=f"m{n}", create=True) for n in range(count))
-            await asyncio.sleep(SNAPSHOT_S)
+        async with _large_room(bench, count) as commands:
             memory[count] = [Run(1, 1, {}, {}, values={"mb": commands.memory_mb})]
             places = itertools.count(step=7_919)
-            guests = itertools.count()
 
             async def ten(commands: Commands = commands) -> Run:
-                return await commands.measured(_posts(COMMANDS, lambda _n: "large", lambda k: f"m{k % SPEAKERS}"))
+                return await commands.measured(_posts(COMMANDS, lambda _n: LARGE, lambda k: f"m{k % SPEAKERS}"))
 
-            async def post(commands: Commands = commands, count: int = count, places: Iterator[int] = places) -> Run:
-                made = _posts(COMMANDS, lambda _n: "large", lambda _n: f"m{next(places) % count}")
+            async def all_of_them(
+                commands: Commands = commands, count: int = count, places: Iterator[int] = places
+            ) -> Run:
+                made = _posts(COMMANDS, lambda _n: LARGE, lambda _n: f"m{next(places) % count}")
                 return await commands.measured(made)
 
-            async def join(commands: Commands = commands, guests: Iterator[int] = guests) -> Run:
-                made: list[RoomCommand] = []
-                for _ in range(JOINS):
-                    guest = f"guest{next(guests)}"
-                    made += [
-                        JoinRoom(v=1, room="large", sender=guest),
-                        LeaveRoom(v=1, room="large", sender=guest),
-                    ]
-                return await commands.measured(made)
-
-            sides = {f"{count} members, {what}": side for what, side in (("ten", ten), ("all", post), ("join", join))}
-            few[count], posts[count], joins[count] = (await bench.interleave(sides)).values()
-    bench.conditions = {"commands": COMMANDS, "joins_and_leaves": 2 * JOINS, "rooms": 1}
+            # One after the other: a snapshot of ten rows is followed by one a second later, one of thousands is not.
+            (few[count],) = (await bench.interleave({f"{count} members, ten speak": ten})).values()
+            (every[count],) = (await bench.interleave({f"{count} members, all speak": all_of_them})).values()
+    bench.conditions = {"commands": COMMANDS, "rooms": 1, "partitions": PARTITIONS}
     asked: tuple[tuple[str, dict[float, list[Run]], Shape], ...] = (
-        ("per message of ten people", few, "flat"),
-        ("per message of all people", posts, "straight"),
-        ("per join or leave", joins, "flat"),
+        ("of ten people", few, "flat"),
+        ("of all people", every, "straight"),
     )
-    for what, points, shape in asked:
+    for who, points, shape in asked:
         bench.curve(
-            f"members: CPU of the sequencer {what}",
+            f"members: CPU of the sequencer per message {who}",
             "members of the room",
-            "us of CPU",
+            "us of CPU per message",
             points,
             {"sequencer": lambda run: run.us("sequencer"), "kafka": lambda run: run.us("kafka")},
             shape=shape,
@@ -291,6 +327,35 @@ async def members(bench: Bench) -> None:
         memory,
         {"sequencer": lambda run: run.values["mb"]},
         shape="straight",
+    )
+
+
+async def joins(bench: Bench) -> None:
+    """Joins and leaves in a room of 10 to 100,000 members: CPU of the sequencer for each
+
+    Expected: flat.
+    """
+    points: dict[float, list[Run]] = {}
+    for count in MEMBERS:
+        async with _large_room(bench, count) as commands:
+            guests = itertools.count()
+
+            async def join(commands: Commands = commands, guests: Iterator[int] = guests) -> Run:
+                made: list[RoomCommand] = []
+                for _ in range(JOINS):
+                    guest = f"guest{next(guests)}"
+                    made += [JoinRoom(v=1, room=LARGE, sender=guest), LeaveRoom(v=1, room=LARGE, sender=guest)]
+                return await commands.measured(made)
+
+            (points[count],) = (await bench.interleave({f"{count} members": join})).values()
+    bench.conditions = {"joins_and_leaves": 2 * JOINS, "rooms": 1, "partitions": PARTITIONS}
+    bench.curve(
+        "members: CPU of the sequencer per join or leave",
+        "members of the room",
+        "us of CPU per command",
+        points,
+        {"sequencer": lambda run: run.us("sequencer"), "kafka": lambda run: run.us("kafka")},
+        shape="flat",
     )
 
 
@@ -425,6 +490,7 @@ async def partitions(bench: Bench) -> None:
             await load.do("publish", rooms=names, messages=2 * PARTITIONS_PER_S, per_s=PARTITIONS_PER_S)
             await commands.do(_posts(COMMANDS // 2, lambda n: f"warm-{n % 50}", lambda n: f"w{n % 7}"))
             await bench.settled(system.processes)
+            await commands.rest()
 
             async def laid_up(commands: Commands = commands) -> Run:
                 return await commands.measured(_posts(COMMANDS, lambda n: f"room-{n % 1_000}", lambda _n: "ann"))
