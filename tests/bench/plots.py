@@ -25,6 +25,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
+from tests.bench.curve import line
+
 STYLE: Final = {
     "svg.hashsalt": "roomlog",
     "svg.fonttype": "none",
@@ -46,6 +48,8 @@ COST_ROWS: Final = ("rooms-of-ten", "direct")
 PROCESSES: Final = ("gateway", "sequencer", "archiver", "projector", "kafka", "cassandra", "redis")
 MANY_POINTS: Final = 40
 """A curve over time: its points are not marked."""
+TIME: Final = "minutes"
+LINE_POINTS: Final = 40
 LOGARITHMIC_FROM: Final = 50
 """An axis whose largest value is so many times its least one is logarithmic."""
 
@@ -189,12 +193,18 @@ def _draw_curve(axes: Axes, curve: Mapping[str, Any]) -> None:
     series: dict[str, list[float]] = curve["series"]
     for (name, ys), colour in zip(series.items(), _colours(len(series)), strict=True):
         axes.plot(xs, ys, marker="o" if len(xs) < MANY_POINTS else None, markersize=4, label=name, color=colour)
+        if curve.get("shape") == "straight" and is_logarithmic(xs) and len(xs) > 2:
+            # On such an axis a straight line is bent: it is drawn, so that nobody takes one for growth without end.
+            slope, start = line(xs, ys)
+            between = [xs[0] * (xs[-1] / xs[0]) ** (n / LINE_POINTS) for n in range(LINE_POINTS + 1)]
+            axes.plot(between, [slope * x + start for x in between], ":", linewidth=1, color=colour)
         spread = curve.get("spread", {}).get(name)
         if spread and any(low != high for low, high in spread):
             axes.fill_between(xs, [low for low, _ in spread], [high for _, high in spread], color=colour, alpha=0.15)
-    if is_logarithmic(xs):
+    is_time = curve["x_label"] == TIME
+    if is_logarithmic(xs) and not is_time:
         axes.set_xscale("symlog" if min(xs) <= 0 else "log", **({"linthresh": _least(xs)} if min(xs) <= 0 else {}))
-    if len(xs) < MANY_POINTS:
+    if len(xs) < MANY_POINTS and not is_time:
         axes.set_xticks(xs, [f"{x:,g}" for x in xs])
         axes.minorticks_off()
     values = [y for ys in series.values() for y in ys]
@@ -203,7 +213,10 @@ def _draw_curve(axes: Axes, curve: Mapping[str, Any]) -> None:
     else:
         axes.set_ylim(bottom=min(0, *values))
     axes.set_title(curve["name"], loc="left")
-    axes.set_xlabel(curve["x_label"])
+    dotted = (
+        " (dotted: the straight line through them)" if curve.get("shape") == "straight" and is_logarithmic(xs) else ""
+    )
+    axes.set_xlabel(curve["x_label"] + dotted)
     axes.set_ylabel(curve["y_label"])
     axes.legend(frameon=False, ncols=2 if len(series) > 4 else 1)
 

@@ -317,7 +317,7 @@ async def members(bench: Bench) -> None:
             "members of the room",
             "us of CPU per message",
             points,
-            {"sequencer": lambda run: run.us("sequencer"), "kafka": lambda run: run.us("kafka")},
+            {"sequencer": lambda run: run.us("sequencer")},
             shape=shape,
         )
     bench.curve(
@@ -354,7 +354,7 @@ async def joins(bench: Bench) -> None:
         "members of the room",
         "us of CPU per command",
         points,
-        {"sequencer": lambda run: run.us("sequencer"), "kafka": lambda run: run.us("kafka")},
+        {"sequencer": lambda run: run.us("sequencer")},
         shape="flat",
     )
 
