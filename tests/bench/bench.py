@@ -83,7 +83,9 @@ class Bench:
 
     def meter(self, load: Generator | None = None) -> Meter:
         """Begin to measure all that runs for this row."""
-        named = {name: pid for name, pid in self.started.items() if load is None or pid != load.pid}
+        named = {
+            name: pid for name, pid in (self.engine_pids() | self.started).items() if load is None or pid != load.pid
+        }
         return Meter(named if load is None else {**named, "generator": load.pid})
 
     def scaled(self, full: int, quick: int) -> int:
